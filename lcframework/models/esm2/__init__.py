@@ -1,0 +1,5 @@
+"""ESM-2 as transformers builds it, run on packed proteins: the transformer baseline beside LC-PLM."""
+
+from lcframework.models.esm2.model import ESM2
+
+__all__ = ["ESM2"]
