@@ -1,0 +1,61 @@
+"""`results.json`: the one record of what a run measured (layout: docs of the run directory in the README)."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "results.json"
+REPORTED_PACKAGES = ("lcframework", "torch", "lightning", "hydra-core", "transformers", "numpy", "triton")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    found = {"python": platform.python_version()}
+    for name in REPORTED_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """Commit of the source tree, with `-dirty` if it has changes; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    # JSON has no NaN: an undefined number is null, not a token that other parsers reject.
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write strict JSON atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The `results.json` of a run directory."""
+    return json.loads((folder / FILE_NAME).read_text())
