@@ -1,0 +1,71 @@
+"""The run directory's `config.yaml`: written once, compared on every later start in the same directory."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lcframework.errors import RunDirError
+
+FILE_NAME = "config.yaml"
+DEFINING_KEYS = ("data", "model", "task", "optimizer", "seed")
+
+
+def register_resolvers() -> None:
+    """Make `${lc.run_id:}` and `${lc.slug:...}` known to OmegaConf; harmless when called again."""
+    from lcframework.run.identity import run_id, slug
+
+    OmegaConf.register_new_resolver("lc.run_id", run_id, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("lc.slug", slug, replace=True)
+
+
+def forget_run_id() -> None:
+    """Let the next composition in this process have a time stamp of its own (several runs in one script or test)."""
+    OmegaConf.clear_cache(OmegaConf.create())
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(node, dict) and node:
+        items = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items()]
+        return {key: value for one in items for key, value in one.items()}
+    return {prefix: node}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `key: old -> new` for every leaf under the defining keys that differs."""
+    lines = []
+    for top in DEFINING_KEYS:
+        before, after = _flat(old.get(top), top), _flat(new.get(top), top)
+        for key in sorted(before.keys() | after.keys()):
+            if before.get(key) != after.get(key):
+                lines.append(f"{key}: {before.get(key)!r} -> {after.get(key)!r}")
+    return lines
+
+
+def record_config(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Write the resolved config into the run directory and return it as plain values.
+
+    A directory that already holds a config is a run being resumed: what defines the run (data, model, task, optimizer,
+    seed) must be the same; the trainer, callbacks and loggers may change.
+
+    Raises:
+        RunDirError: the directory belongs to a run with another definition; the message lists what differs.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    path = folder / FILE_NAME
+    if path.is_file():
+        old = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(old, dict)
+        changed = differences(old, plain)
+        if changed:
+            raise RunDirError(
+                f"{folder} belongs to a run with another definition ({'; '.join(changed)}). Start this one under "
+                "another name with run_id=NAME, or restore the old values to resume it."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".yaml.tmp")
+    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
+    os.replace(temporary, path)
+    return plain

@@ -1,0 +1,137 @@
+"""A training run from config to `results.json`: compose, build, resume, fit, test, record."""
+
+import logging
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+from lcframework.run.checkpoints import AtomicCheckpointIO, load_checkpoint, resolve_resume
+from lcframework.run.config import record_config
+from lcframework.run.csv_log import RunCSVLogger
+from lcframework.run.guards import refuse_subprocess_multirun
+from lcframework.run.identity import RunDirLock
+from lcframework.run.instantiate import instantiate, instantiate_all
+from lcframework.run.results import FILE_NAME, git_revision, versions, write_json
+
+log = logging.getLogger(__name__)
+
+
+def quiet_lightning() -> None:
+    """Drop Lightning's advertising tips and hints that do not apply to our loaders; its warnings stay."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*srun. command is available.*")
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
+
+
+def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Any], callbacks: list[Any]) -> pl.Trainer:
+    """The trainer with our checkpoint writer; its root directory is the run directory."""
+    return instantiate(
+        cfg.trainer,
+        default_root_dir=str(folder),
+        logger=loggers or False,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+    )
+
+
+def report_of(callbacks: list[Any]) -> dict[str, dict[str, Any]]:
+    """Merge what the scoring callbacks found: `metrics` and `tables` of `results.json`."""
+    merged: dict[str, dict[str, Any]] = {"metrics": {}, "tables": {}}
+    for callback in callbacks:
+        found = getattr(callback, "results", None) or {}
+        for part, values in merged.items():
+            values.update(found.get(part, {}))
+    return merged
+
+
+def run_record(cfg: DictConfig, folder: Path, trainer: pl.Trainer, started: float) -> dict[str, Any]:
+    """The `run` part of `results.json`."""
+    tokens = getattr(trainer.lightning_module, "tokens_seen", None)
+    device = trainer.strategy.root_device
+    return {
+        "id": folder.name,
+        "experiment": cfg.name,
+        "seed": cfg.seed,
+        "git": git_revision(),
+        "versions": versions(),
+        "device": str(device),
+        "wall_s": time.time() - started,
+        "tokens": None if tokens is None else int(tokens),
+        "steps": trainer.global_step,
+    }
+
+
+def data_record(datamodule: Any) -> dict[str, Any]:
+    """The `data` part of `results.json`: path, fingerprint and size of every split in use."""
+    splits = ("train", "valid", "test")
+    if not hasattr(datamodule, "fingerprint"):
+        return {}
+    found = {split: datamodule.fingerprint(split) for split in splits if getattr(datamodule, split, None)}
+    return {split: value for split, value in found.items() if value}
+
+
+def _rewind_logs(trainer: pl.Trainer, checkpoint: Path | None) -> None:
+    step = 0 if checkpoint is None else load_checkpoint(checkpoint)["global_step"]
+    for logger in trainer.loggers:
+        if isinstance(logger, RunCSVLogger):
+            logger.rewind(step)
+
+
+def train(cfg: DictConfig, multirun: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fit, test and record one run.
+
+    Args:
+        cfg: a composed `train.yaml`; `cfg.paths.run_dir` is the run directory.
+        multirun: whether this is one job of a Hydra sweep.
+
+    Returns:
+        (content of `results.json`, the objects built: trainer, task, datamodule, callbacks).
+
+    Raises:
+        LCFrameworkError: bad input, a run directory in use or of another run, a damaged checkpoint, a loss that is
+            not finite.
+    """
+    quiet_lightning()
+    folder = Path(cfg.paths.run_dir)
+    refuse_subprocess_multirun(dict(cfg.trainer), multirun, "SLURM_STEP_ID" in os.environ)
+    if rank_zero_only.rank != 0:
+        return _train_locked(cfg, folder)
+    with RunDirLock(folder):
+        record_config(cfg, folder)
+        return _train_locked(cfg, folder)
+
+
+def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    started = time.time()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule = instantiate(cfg.data)
+    task = instantiate(cfg.task, model=instantiate(cfg.model), optimizer=instantiate(cfg.optimizer))
+    callbacks = instantiate_all(cfg.callbacks)
+    trainer = build_trainer(cfg, folder, instantiate_all(cfg.logger), callbacks)
+    if cfg.fit:
+        resume = resolve_resume(cfg.ckpt_path, folder / "checkpoints")
+        log.info("Run directory %s: %s", folder, f"resuming from {resume}" if resume else "fresh start")
+        _rewind_logs(trainer, resume)
+        trainer.fit(task, datamodule=datamodule, ckpt_path=None if resume is None else str(resume))
+    if cfg.test:
+        trainer.test(task, datamodule=datamodule, verbose=False)
+    record = {
+        "run": run_record(cfg, folder, trainer, started),
+        "data": data_record(datamodule),
+        **report_of(callbacks),
+    }
+    if trainer.is_global_zero:
+        write_json(folder / FILE_NAME, record)
+    for logger in trainer.loggers:
+        logger.save()
+    objects = {"trainer": trainer, "task": task, "datamodule": datamodule, "callbacks": callbacks}
+    return record, objects
