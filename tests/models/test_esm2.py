@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import EsmForMaskedLM
 
 from lcframework.models.esm2 import ESM2
@@ -186,7 +187,7 @@ def test_block_parameters_match_lcplm_within_3_percent(lcplm, esm2):
 def test_forward_flops_against_the_profiler():
     model = make_model()
     tokens, cu_seqlens = make_pack(RAGGED)
-    with torch.no_grad(), torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(tokens, cu_seqlens, max(RAGGED))
     assert model.forward_flops(RAGGED) == counter.get_total_flops()
 

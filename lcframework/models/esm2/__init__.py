@@ -1,4 +1,4 @@
-"""ESM-2 as transformers builds it, run on packed proteins: the transformer baseline beside LC-PLM."""
+"""ESM-2 as transformers builds it, run on packed proteins: the baseline beside LC-PLM."""
 
 from lcframework.models.esm2.model import ESM2
 

@@ -1,16 +1,19 @@
 """Attention inside each protein of a pack, registered with transformers' attention interface.
 
-Legend: T tokens of the pack, S proteins (segments), L tokens of one protein, H heads, D channels of a head.
+Legend: T tokens of the pack, S proteins (segments), L tokens of one protein, H heads, D channels of
+a head.
 
-Nothing else in transformers keeps packed proteins apart for ESM: position ids alone leave attention free to cross the
-borders, and a mask over (T, T) costs the square of the pack. Here the borders reach the attention function as a keyword
-argument of the model's forward, so no mask is ever built: an implementation that is absent from transformers' mask
-interface gets `attention_mask=None`.
+Nothing else in transformers keeps packed proteins apart for ESM: position ids alone leave attention
+free to cross the borders, and a mask over (T, T) costs the square of the pack. Here the borders
+reach the attention function as a keyword argument of the model's forward, so no mask is ever built:
+an implementation that is absent from transformers' mask interface gets `attention_mask=None`.
 
 Two ways to compute the same thing:
 
-* `varlen`: `torch.nn.attention.varlen.varlen_attn`, one kernel for the whole pack; CUDA, float16 and bfloat16 only.
-* `sdpa`: `scaled_dot_product_attention` protein by protein; every device and dtype, and the path for float32 on a GPU.
+* `varlen`: `torch.nn.attention.varlen.varlen_attn`, one kernel for the whole pack; CUDA, float16
+  and bfloat16 only.
+* `sdpa`: `scaled_dot_product_attention` protein by protein; every device and dtype, and the path
+  for float32 on a GPU.
 
 `auto` takes `varlen` where it can run and `sdpa` elsewhere.
 """
@@ -28,7 +31,8 @@ ATTENTION_NAME = "lcframework_packed"
 BACKENDS = ("auto", "varlen", "sdpa")
 VARLEN_DTYPES = (torch.float16, torch.bfloat16)
 VARLEN_HEAD_MULTIPLE = 8
-"""The flash kernel under `varlen_attn` wants head sizes in multiples of 8; others are padded with zeros, exactly."""
+"""The flash kernel under `varlen_attn` wants head sizes in multiples of 8; others are padded with
+zeros, exactly."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Packing:
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each protein on the host; on a GPU the first use waits for the device, so `varlen` never asks."""
+        """Tokens of each protein on the host; on a GPU the first use waits for the device, so
+        `varlen` never asks."""
         return self.cu_seqlens.diff().tolist()
 
 
@@ -63,7 +68,8 @@ def packed_attention(
     packing: Packing | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Bidirectional attention of each protein to itself; the signature is transformers' attention interface.
+    """Bidirectional attention of each protein to itself; the signature is transformers' attention
+    interface.
 
     Args:
         module: the attention layer that calls; unused.
@@ -76,22 +82,26 @@ def packed_attention(
         packing: the borders, handed through from the model's forward.
 
     Returns:
-        (1, T, H, D) in the dtype of `value`, and None for the attention weights, which are never formed.
+        (1, T, H, D) in the dtype of `value`, and None for the attention weights, which are never
+        formed.
 
     Raises:
-        ValueError: no packing, a mask, more than one row, dropout, or a backend that cannot run here.
+        ValueError: no packing, a mask, more than one row, dropout, or a backend that cannot run
+            here.
     """
     if packing is None:
         raise ValueError(
-            f"the attention implementation {ATTENTION_NAME!r} needs packing=Packing(cu_seqlens, max_len) among the "
-            "keyword arguments of the model's forward; call ESM2, not the transformers model inside it"
+            f"the attention implementation {ATTENTION_NAME!r} needs packing=Packing(cu_seqlens, "
+            "max_len) among the keyword arguments of the model's forward; call ESM2, not the "
+            "transformers model inside it"
         )
     if attention_mask is not None or query.shape[0] != 1 or dropout != 0.0:
         raise ValueError(
-            f"{ATTENTION_NAME!r} takes one packed row without mask or dropout, got batch {query.shape[0]}, "
-            f"mask {None if attention_mask is None else tuple(attention_mask.shape)}, dropout {dropout}"
+            f"{ATTENTION_NAME!r} takes one packed row without mask or dropout, got query "
+            f"{tuple(query.shape)}, a mask: {attention_mask is not None}, dropout {dropout}"
         )
-    # transformers 5.17 rotates in float32 under autocast and hands query and key over wider than value.
+    # transformers 5.17 rotates in float32 under autocast and hands query and key over wider than
+    # value.
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = _varlen if _takes_varlen(value, packing.backend) else _per_protein
@@ -102,14 +112,15 @@ def _takes_varlen(value: Tensor, backend: str) -> bool:
     able = value.is_cuda and value.dtype in VARLEN_DTYPES
     if backend == "varlen" and not able:
         raise ValueError(
-            f"attention_backend='varlen' runs in float16 or bfloat16 on a CUDA device only, got {value.dtype} on "
-            f"{value.device}; use mixed precision, or attention_backend='sdpa'"
+            "attention_backend='varlen' runs in float16 or bfloat16 on a CUDA device only, got "
+            f"{value.dtype} on {value.device}; use mixed precision, or attention_backend='sdpa'"
         )
     return able and backend != "sdpa"
 
 
 def _per_protein(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
-    # split, not slices: its backward is one concatenation, a slice's would fill a T-long gradient per protein.
+    # split, not slices: its backward is one concatenation, a slice's would fill a T-long gradient
+    # per protein.
     pieces = zip(*(x.split(packing.lengths, dim=2) for x in (q, k, v)), strict=True)
     done = [
         F.scaled_dot_product_attention(q_1HLD, k_1HLD, v_1HLD, scale=scale).transpose(1, 2)

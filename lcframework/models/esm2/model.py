@@ -1,11 +1,13 @@
 """ESM-2 (Lin et al. 2023), built by transformers from a configuration and run on packed proteins.
 
-Legend: T tokens of the pack, S proteins, M scored positions, V vocabulary, d model width, f feed-forward width.
+Legend: T tokens of the pack, S proteins, M scored positions, V vocabulary, d model width, f
+feed-forward width.
 
-The network is transformers' `EsmForMaskedLM` untouched, with ESM-2's switches: rotary positions, no dropout, no layer norm
-on the embeddings, input and output embedding tied. Two things are left out because the masked LM objective never uses
-them: the pooler and the contact head. `token_dropout` is off, so that the number of masked residues of one protein does
-not rescale its embeddings and LC-PLM sees the same inputs.
+The network is transformers' `EsmForMaskedLM` untouched, with ESM-2's switches: rotary positions, no
+dropout, no layer norm on the embeddings, input and output embedding tied. Two things are left out
+because the masked LM objective never uses them: the pooler and the contact head. `token_dropout` is
+off, so that the number of masked residues of one protein does not rescale its embeddings and LC-PLM
+sees the same inputs.
 """
 
 from collections.abc import Sequence
@@ -114,8 +116,9 @@ class ESM2(nn.Module):
             (M, V) or (T, V) logits.
 
         Raises:
-            ValueError: padded or otherwise not packed input. What needs the values of `tokens` and `cu_seqlens` is
-                checked on the CPU only, because on a GPU it would make the host wait for the device.
+            ValueError: padded or otherwise not packed input. What needs the values of `tokens` and
+                `cu_seqlens` is checked on the CPU only, because on a GPU it would make the host
+                wait for the device.
         """
         _check_packed(tokens, cu_seqlens, max_len)
         packing = Packing(cu_seqlens, max_len, self.attention_backend)
@@ -131,9 +134,9 @@ class ESM2(nn.Module):
         """Count the parameters of one part of the network.
 
         Args:
-            part: "all"; "blocks", the repeated layers, 12 d^2 + 13 d each at `ffn_ratio` 4; or "embeddings", the
-                input embedding (tied to the output, counted once) and the head's dense layer, norm and bias. The
-                final layer norm, 2 d, is in "all" alone.
+            part: "all"; "blocks", the repeated layers, 12 d^2 + 13 d each at `ffn_ratio` 4; or
+                "embeddings", the input embedding (tied to the output, counted once) and the head's
+                dense layer, norm and bias. The final layer norm, 2 d, is in "all" alone.
 
         Returns:
             The number of scalars.
@@ -150,11 +153,12 @@ class ESM2(nn.Module):
         return _count(self)
 
     def forward_flops(self, lengths: Sequence[int]) -> int:
-        """Floating-point operations of one forward with logits at every position, two per multiply-add.
+        """Floating-point operations of one forward with logits at every position, two per
+        multiply-add.
 
-        Per layer and token 8 d^2 for query, key, value and output projections and 4 d f for the feed-forward; per
-        layer and protein of L tokens 4 d L^2 for scores and weighted values; per token 2 d^2 + 2 d V for the head.
-        Norms, GELU, softmax, rotations and biases are left out.
+        Per layer and token 8 d^2 for query, key, value and output projections and 4 d f for the
+        feed-forward; per layer and protein of L tokens 4 d L^2 for scores and weighted values; per
+        token 2 d^2 + 2 d V for the head. Norms, GELU, softmax, rotations and biases are left out.
 
         Args:
             lengths: tokens of each protein, specials included.
@@ -187,8 +191,8 @@ def _check_sizes(d_model: int, n_layers: int, n_heads: int, ffn_ratio: int, voca
         or d_model // n_heads % 2
     ):
         raise ValueError(
-            "d_model must split into n_heads heads of an even size and all sizes must be positive, got "
-            f"d_model={d_model}, n_layers={n_layers}, n_heads={n_heads}, ffn_ratio={ffn_ratio}"
+            "d_model must split into n_heads heads of an even size and all sizes must be positive, "
+            f"got d_model={d_model}, n_layers={n_layers}, n_heads={n_heads}, ffn_ratio={ffn_ratio}"
         )
     if vocab <= MASK_ID:
         raise ValueError(f"vocab_size must be above the id of <mask>, {MASK_ID}, got {vocab}")
@@ -198,8 +202,9 @@ def _check_packed(tokens: Tensor, cu_seqlens: Tensor, max_len: int) -> None:
     if tokens.ndim != 1 or cu_seqlens.ndim != 1 or cu_seqlens.dtype != torch.int32:
         raise ValueError(
             "ESM2 takes packed proteins: tokens (T,) and cu_seqlens (S+1,) int32; got tokens "
-            f"{tuple(tokens.shape)} and cu_seqlens {tuple(cu_seqlens.shape)} {cu_seqlens.dtype}. A padded batch "
-            "(rows, columns) is packed by dropping its padding and concatenating the rows"
+            f"{tuple(tokens.shape)} and cu_seqlens {tuple(cu_seqlens.shape)} {cu_seqlens.dtype}. "
+            "A padded batch (rows, columns) is packed by dropping its padding and concatenating "
+            "the rows"
         )
     if tokens.device.type != "cpu" or cu_seqlens.device.type != "cpu":
         return
@@ -207,12 +212,13 @@ def _check_packed(tokens: Tensor, cu_seqlens: Tensor, max_len: int) -> None:
     ends = (int(cu_seqlens[0]), int(cu_seqlens[-1])) if lengths.numel() else (-1, -1)
     if ends != (0, tokens.shape[0]) or int(lengths.min()) < 1 or int(lengths.max()) > max_len:
         raise ValueError(
-            f"cu_seqlens must rise strictly from 0 to T={tokens.shape[0]} in steps of at most max_len={max_len}, got "
-            f"{cu_seqlens[:8].tolist()}{' ...' if cu_seqlens.numel() > 8 else ''} ending at {ends[1]}"
+            f"cu_seqlens must rise strictly from 0 to T={tokens.shape[0]} in steps of at most "
+            f"max_len={max_len}, got {cu_seqlens[:8].tolist()} ending at {ends[1]}"
         )
-    if bool((tokens == PAD_ID).any()):
+    padding = (tokens == PAD_ID).nonzero()
+    if padding.numel():
         raise ValueError(
-            f"tokens hold <pad> (id {PAD_ID}), first at position {int((tokens == PAD_ID).nonzero()[0, 0])}; a pack has "
+            f"tokens hold <pad> (id {PAD_ID}), first at position {int(padding[0, 0])}; a pack has "
             "no padding: drop it and shorten cu_seqlens"
         )
 
