@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import EsmForMaskedLM
 
@@ -184,12 +185,13 @@ def test_block_parameters_match_lcplm_within_3_percent(lcplm, esm2):
     assert ours == pytest.approx(layers * lcplm_block(width), rel=0.03)
 
 
-def test_forward_flops_against_the_profiler():
+def test_forward_flops_against_torch_counter():
     model = make_model()
     tokens, cu_seqlens = make_pack(RAGGED)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(tokens, cu_seqlens, max(RAGGED))
-    assert model.forward_flops(RAGGED) == counter.get_total_flops()
+    # transformers 5.17 forms the rotation angles with a (T, 1) by (1, d) product, 0.01% more here.
+    assert model.forward_flops(RAGGED) == pytest.approx(counter.get_total_flops(), rel=2e-4)
 
 
 def test_hparams_rebuild_the_model():

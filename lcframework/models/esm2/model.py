@@ -95,9 +95,9 @@ class ESM2(nn.Module):
                 token_dropout=False,
                 tie_word_embeddings=True,
                 use_cache=False,
-                attn_implementation=ATTENTION_NAME,
             )
         )
+        self.network.set_attn_implementation(ATTENTION_NAME)
         # Parameters without a gradient would make distributed training refuse the model.
         self.network.esm.contact_head = None  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -1,0 +1,48 @@
+# make quickstart   install into .venv and train two small protein models on the embedded sample
+# make test         install what the tests need and run them
+.PHONY: help setup setup-dev quickstart lint test test-all bench docs clean
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# PIP_ARGS passes options to pip, for example the address of PyTorch's CPU wheels.
+PIP_ARGS ?=
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(VENV)/.base: pyproject.toml constraints.txt scripts/setup_env.sh
+	@PYTHON="$(PYTHON)" PIP_ARGS="$(PIP_ARGS)" bash scripts/setup_env.sh $(VENV) base
+
+$(VENV)/.dev: pyproject.toml constraints.txt scripts/setup_env.sh
+	@PYTHON="$(PYTHON)" PIP_ARGS="$(PIP_ARGS)" bash scripts/setup_env.sh $(VENV) dev
+
+setup: $(VENV)/.base
+setup-dev: $(VENV)/.dev
+
+quickstart: $(VENV)/.base
+	@bash scripts/quickstart.sh $(BIN)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -m ""
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/scan_cpu.py
+	$(BIN)/python benchmarks/protein_data.py
+
+docs:
+	@echo "The documentation is README.md, data/README.md and the docstrings; a site comes with a later release."
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
