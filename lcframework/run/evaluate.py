@@ -1,0 +1,107 @@
+"""Evaluate a trained network on other data: checkpoint to `results.json`, in a run directory of its own."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig
+from torch import nn
+
+from lcframework.errors import CheckpointError
+from lcframework.run.checkpoints import load_checkpoint, newest_valid
+from lcframework.run.config import record_config
+from lcframework.run.fit import build_trainer, data_record, quiet_lightning, report_of, run_record
+from lcframework.run.identity import RunDirLock
+from lcframework.run.instantiate import instantiate, instantiate_all
+from lcframework.run.results import FILE_NAME, write_json
+
+log = logging.getLogger(__name__)
+ARCHITECTURES = {
+    "lcplm": "lcframework.models.lcplm.model.LCPLM",
+    "esm2": "lcframework.models.esm2.model.ESM2",
+}
+
+
+def find_checkpoint(where: str) -> Path:
+    """The checkpoint meant by a run directory (its newest valid one) or a file.
+
+    Raises:
+        CheckpointError: nothing usable is there.
+    """
+    path = Path(where)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"checkpoint={where}: there is no such file or run directory.")
+    inside = path / "checkpoints"
+    found = newest_valid(inside if inside.is_dir() else path)
+    if found is None:
+        raise CheckpointError(f"checkpoint={where}: the directory holds no valid *.ckpt.")
+    return found
+
+
+def load_network(path: Path) -> nn.Module:
+    """Rebuild the network a checkpoint was saved from and load its weights.
+
+    Raises:
+        CheckpointError: the file does not say what it holds, or its weights do not fit what it says.
+    """
+    checkpoint = load_checkpoint(path)
+    said = checkpoint.get("lcframework_model")
+    if not said or said.get("architecture") not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{path} does not name a network of this framework ({', '.join(ARCHITECTURES)}); it was not written by "
+            "lcframework's masked LM task."
+        )
+    network = instantiate({"_target_": ARCHITECTURES[said["architecture"]], **said["hparams"]})
+    weights = {
+        key.removeprefix("model."): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith("model.")
+    }
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} says it holds {said['architecture']} with {said['hparams']}, but its weights do not fit: "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
+    return network
+
+
+def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Test a checkpoint.
+
+    Args:
+        cfg: a composed `evaluate.yaml`.
+
+    Returns:
+        (content of `results.json`, the objects built).
+
+    Raises:
+        LCFrameworkError: bad data, a checkpoint that is missing, damaged or of something else.
+    """
+    quiet_lightning()
+    folder = Path(cfg.paths.run_dir)
+    with RunDirLock(folder):
+        record_config(cfg, folder)
+        started = time.time()
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        path = find_checkpoint(cfg.checkpoint)
+        log.info("Evaluating %s", path)
+        network = load_network(path)
+        task = instantiate(cfg.task, model=network)
+        datamodule = instantiate(cfg.data)
+        callbacks = instantiate_all(cfg.callbacks)
+        for callback in callbacks:
+            if hasattr(callback, "baselines_from"):
+                callback.baselines_from(path)
+        trainer = build_trainer(cfg, folder, [], callbacks)
+        trainer.test(task, datamodule=datamodule, verbose=False)
+        run = run_record(cfg, folder, trainer, started) | {"checkpoint": str(path), "steps": None, "tokens": None}
+        record = {"run": run, "data": data_record(datamodule), **report_of(callbacks)}
+        if trainer.is_global_zero:
+            write_json(folder / FILE_NAME, record)
+    return record, {"trainer": trainer, "task": task, "datamodule": datamodule, "callbacks": callbacks}

@@ -1,0 +1,85 @@
+"""The pictures of a run and of a comparison of runs (matplotlib, drawn without a screen)."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from lcframework.run.csv_log import FILE_NAME as METRICS
+from lcframework.run.csv_log import read_metrics
+
+Runs = Mapping[str, tuple[Path, dict[str, Any]]]
+
+
+def _smooth(values: list[float], window: int) -> list[float]:
+    """Mean of the last `window` values up to each point."""
+    return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
+
+
+def draw_loss(axes: Axes, runs: Runs, baselines: Mapping[str, float]) -> None:
+    """Training loss in nats per scored residue against tokens seen; faint lines are single batches."""
+    for name, (folder, _) in runs.items():
+        path = folder / METRICS
+        rows = [row for row in read_metrics(path) if "train/loss" in row] if path.is_file() else []
+        tokens, loss = [row["train/tokens"] for row in rows], [row["train/loss"] for row in rows]
+        (line,) = axes.plot(tokens, _smooth(loss, 10), label=name)
+        axes.plot(tokens, loss, color=line.get_color(), alpha=0.2, linewidth=0.8)
+    for style, (name, perplexity) in zip((":", "-.", "--"), baselines.items(), strict=False):
+        axes.axhline(math.log(perplexity), color="0.5", linestyle=style, linewidth=1, label=name)
+    axes.set(xlabel="training tokens", ylabel="loss (nats per masked residue)", title="Training")
+    axes.legend(fontsize=8)
+
+
+def draw_amino_acids(axes: Axes, runs: Runs) -> None:
+    """Accuracy per amino acid on the test proteins."""
+    width = 0.8 / max(1, len(runs))
+    letters: list[str] = []
+    for index, (name, (_, record)) in enumerate(runs.items()):
+        rows = record["tables"].get("amino_acids", [])
+        letters = letters or [row["residue"] for row in rows]
+        heights = [row["accuracy"] or 0.0 for row in rows]
+        axes.bar([i + (index - (len(runs) - 1) / 2) * width for i in range(len(rows))], heights, width, label=name)
+    axes.set_xticks(range(len(letters)), letters)
+    axes.set(xlabel="amino acid", ylabel="accuracy", title="Accuracy per amino acid, test proteins")
+    axes.legend(fontsize=8)
+
+
+def draw_length_bins(axes: Axes, runs: Runs) -> None:
+    """Test perplexity by protein length with 95% intervals; bins with too few proteins are left out."""
+    labels: list[str] = []
+    for index, (name, (_, record)) in enumerate(runs.items()):
+        rows = record["tables"].get("length_bins", [])
+        labels = labels or [f"{row['bin']}\nn={row['n']}" for row in rows]
+        points = [(i, row) for i, row in enumerate(rows) if row["perplexity"] is not None]
+        x = [i + (index - (len(runs) - 1) / 2) * 0.15 for i, _ in points]
+        y = [row["perplexity"] for _, row in points]
+        low = [row["perplexity"] - row["low"] for _, row in points]
+        high = [row["high"] - row["perplexity"] for _, row in points]
+        axes.errorbar(x, y, yerr=[low, high], fmt="o", capsize=3, label=name)
+    axes.set_xticks(range(len(labels)), labels, fontsize=8)
+    axes.set(xlabel="residues", ylabel="perplexity", title="Perplexity by length, test proteins")
+    axes.legend(fontsize=8)
+
+
+def comparison_figure(
+    runs: Runs, baselines: Mapping[str, float], folder: Path, name: str = "report.png"
+) -> Path:
+    """Draw loss, accuracy per amino acid and perplexity by length of several runs; returns the PNG's path."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(17, 5), layout="constrained")
+    draw_loss(left, runs, baselines)
+    draw_amino_acids(middle, runs)
+    draw_length_bins(right, runs)
+    path = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{name}.tmp.png")
+    figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+    os.replace(temporary, path)
+    return path

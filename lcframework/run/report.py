@@ -1,0 +1,123 @@
+"""Compare finished runs: one table, one picture, one CSV. Reads run directories only, so it needs no logger service."""
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lcframework.errors import RunDirError
+from lcframework.run.results import FILE_NAME, read_results
+
+COLUMNS = ("model", "seed", "parameters", "tokens", "perplexity", "low", "high", "accuracy", "wall_s")
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """Run directories (those with a `results.json`) among `folders` and anywhere below them, sorted.
+
+    Raises:
+        RunDirError: there is none.
+    """
+    found = {path.parent for folder in folders for path in folder.rglob(FILE_NAME)}
+    if not found:
+        names = ", ".join(map(str, folders))
+        raise RunDirError(f"No {FILE_NAME} under {names}: name a run directory or a sweep whose runs have finished.")
+    return sorted(found)
+
+
+def row_of(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """One line of the comparison."""
+    metrics, run = record["metrics"], record["run"]
+    perplexity = metrics.get("test/perplexity", {})
+    return {
+        "model": record["tables"].get("model", [{}])[0].get("name", folder.name),
+        "seed": run.get("seed"),
+        "parameters": metrics.get("model/parameters", {}).get("value"),
+        "tokens": run.get("tokens"),
+        "perplexity": perplexity.get("value"),
+        "low": perplexity.get("low"),
+        "high": perplexity.get("high"),
+        "accuracy": metrics.get("test/accuracy", {}).get("value"),
+        "wall_s": run.get("wall_s"),
+    }
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3f}"
+
+
+def print_table(rows: Sequence[dict[str, Any]], baselines: dict[str, float]) -> None:
+    """The comparison, with the baselines every run shares below it."""
+    table = Table(title="Held-out proteins: perplexity over masked residues, 95% bootstrap interval over proteins")
+    for column in ("model", "seed", "parameters", "training tokens", "perplexity", "95% interval", "accuracy", "time"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for row in sorted(rows, key=lambda one: one["perplexity"] or float("inf")):
+        interval = f"{_show(row['low'])} - {_show(row['high'])}"
+        numbers = [_show(row[key]) for key in ("seed", "parameters", "tokens", "perplexity")]
+        table.add_row(row["model"], *numbers, interval, _show(row["accuracy"]), f"{row['wall_s']:.0f} s")
+    table.add_section()
+    for name, value in baselines.items():
+        table.add_row(f"[dim]{name}[/dim]", "", "", "", f"{value:.3f}", "", "", "")
+    Console().print(table)
+
+
+def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """The same rows as a CSV file."""
+    temporary = path.with_suffix(".csv.tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def baselines_of(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Baseline perplexities, from the first run that has them."""
+    names = {
+        "baseline/neighbour_perplexity": "counts given both neighbours",
+        "baseline/unigram_perplexity": "unigram counts",
+        "baseline/uniform_perplexity": "uniform over 20 residues",
+    }
+    found: dict[str, float] = {}
+    for record in records:
+        for key, name in names.items():
+            value = record["metrics"].get(key, {}).get("value")
+            if value is not None:
+                found.setdefault(name, value)
+    return found
+
+
+def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, Any]]:
+    """Print the comparison of runs and write `report.csv` and `report.png`.
+
+    Args:
+        folders: run directories, or folders that hold some.
+        to: where the files go; None for the first folder.
+
+    Returns:
+        The rows of the table.
+
+    Raises:
+        RunDirError: no finished run is there.
+    """
+    from lcframework.run.figures import comparison_figure
+
+    runs = find_runs(folders)
+    records = [read_results(folder) for folder in runs]
+    rows = [row_of(folder, record) for folder, record in zip(runs, records, strict=True)]
+    baselines = baselines_of(records)
+    print_table(rows, baselines)
+    target = to or folders[0]
+    target.mkdir(parents=True, exist_ok=True)
+    write_csv(rows, target / "report.csv")
+    names = [f"{row['model']}, seed {row['seed']}" for row in rows]
+    picture = comparison_figure(dict(zip(names, zip(runs, records, strict=True), strict=True)), baselines, target)
+    Console().print(f"Written: {target / 'report.csv'}, {picture}")
+    return rows
