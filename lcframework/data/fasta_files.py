@@ -132,8 +132,10 @@ def read_chunks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
                 first = False
     except _DAMAGE as error:
         raise DataError(
-            f"{path} is truncated or damaged ({error}): copy or download it again, then compare its "
-            "size or checksum with the source's."
+            f"{path} is truncated or damaged ({error}): copy or download it again, then compare "
+            "its size or checksum with the source's."
         ) from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}): check the path and its rights.") from error
+        raise DataError(
+            f"{path} cannot be read ({error}): check the path and its rights."
+        ) from error

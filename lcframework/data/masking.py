@@ -149,7 +149,9 @@ def mask_pack(
     residue_P = ((action_P & np.uint64(_TWO_32 - 1)) * np.uint64(_NUM_STANDARD)) >> np.uint64(32)
     to_mask = fate_P < np.uint64(round(rule.mask_share * _TWO_32))
     changed = fate_P < np.uint64(round((rule.mask_share + rule.random_share) * _TWO_32))
-    shown_P = np.where(changed, residue_P.astype(np.int64) + int(_FIRST_STANDARD), masked_T[chosen_P])
+    shown_P = np.where(
+        changed, residue_P.astype(np.int64) + int(_FIRST_STANDARD), masked_T[chosen_P]
+    )
     shown_P[to_mask] = MASK_ID
     masked_T[chosen_P] = shown_P
     return masked_T, labels_T

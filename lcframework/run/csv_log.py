@@ -30,10 +30,10 @@ class RunCSVLogger(Logger):
 
     Args:
         folder: the run directory.
-        flush_every: rows kept in memory before the file is appended to.
+        flush_every: rows kept in memory before the file is appended to; with 1 a killed run loses none of them.
     """
 
-    def __init__(self, folder: str | Path, flush_every: int = 20) -> None:
+    def __init__(self, folder: str | Path, flush_every: int = 1) -> None:
         super().__init__()
         self.path = Path(folder) / FILE_NAME
         self.flush_every = flush_every
@@ -64,7 +64,10 @@ class RunCSVLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add a row."""
-        self._waiting.append({"step": step, **{key: float(value) for key, value in metrics.items()}})
+        values = {key: float(value) for key, value in metrics.items()}
+        if "epoch" in values:
+            values["epoch"] = int(values["epoch"])
+        self._waiting.append({"step": step, **values})
         if len(self._waiting) >= self.flush_every:
             self.save()
 
@@ -78,7 +81,7 @@ class RunCSVLogger(Logger):
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         temporary = self.path.with_suffix(".csv.tmp")
         with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             writer.writeheader()
             for row in rows:
                 # Steps and epochs are counts: written as integers, so a rewritten file equals an appended one.
@@ -99,7 +102,7 @@ class RunCSVLogger(Logger):
             self._rewrite(earlier + rows)
             return
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerows(rows)
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerows(rows)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -1,0 +1,126 @@
+"""The entry of the bidirectional selective scan: checks, backend choice, skip, gate and sum of directions.
+
+Legend: T tokens of the pack, S segments, E channels, N states; the leading axis of size 2 is the direction, 0 forward
+in time, 1 backward.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lcframework.ops.bidirectional_scan.chunked import scan_chunked
+from lcframework.ops.bidirectional_scan.reference import scan_reference
+
+BACKENDS = ("auto", "chunked", "reference")
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def bidirectional_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    *,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    backend: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Scan every segment of a pack in both directions, add the directions, gate.
+
+    Per direction h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t and y_t = C_t . h_t + D x_t, from each segment's start
+    (direction 1: from its end); the result is (y_0 + y_1) * silu(z). Source: Gu & Dao 2023, equations 2 and 3;
+    LC-PLM, arXiv 2411.08909, section 3, in the one-projection form. The recurrence runs in float32, in float64 for
+    float64 inputs.
+
+    Args:
+        x: (2, T, E) inputs of the two directions, in the pack's order of time.
+        dt: (2, T, E) step sizes, before `dt_bias` and softplus.
+        A: (2, E, N) decay rates, negative.
+        B: (2, T, N) input maps.
+        C: (2, T, N) output maps.
+        D: (2, E) skip weights.
+        z: (T, E) gate.
+        dt_bias: (2, E) added to `dt`.
+        dt_softplus: apply softplus to the step.
+        cu_seqlens: (S+1,) int32, from 0 to T, strictly increasing; None for one segment.
+        initial_states: (2, S, E, N) states before each segment's first step in each direction.
+        return_final_states: also return the states after each segment's last step in each direction.
+        backend: "auto" (chunked), "chunked" or "reference".
+
+    Returns:
+        y (T, E) in the dtype of `x`; with `return_final_states` also (2, S, E, N) in the dtype of the recurrence.
+
+    Raises:
+        ValueError: shapes, borders or a backend that do not fit.
+        TypeError: an unsupported dtype.
+    """
+    cu_seqlens = _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    step = dt.to(wide)
+    if dt_bias is not None:
+        step = step + dt_bias.to(wide)[:, None]
+    if dt_softplus:
+        step = F.softplus(step)
+    x_wide = x.to(wide)
+    start = None if initial_states is None else initial_states.to(wide)
+    inputs = (x_wide, step, A.to(wide), B.to(wide), C.to(wide), cu_seqlens, start)
+    if backend == "reference":
+        y, finals = scan_reference(*inputs)
+    else:
+        y, finals = scan_chunked(*inputs, return_final_states)
+    if D is not None:
+        y = y + D.to(wide)[:, None] * x_wide
+    out = y[0] + y[1]
+    if z is not None:
+        out = out * F.silu(z.to(wide))
+    out = out.to(x.dtype)
+    if return_final_states:
+        assert finals is not None
+        return out, finals
+    return out
+
+
+def _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states) -> Tensor:
+    """Refuse what does not fit; returns the segment borders."""
+    if x.ndim != 3 or x.shape[0] != 2 or x.shape[1] < 1:
+        raise ValueError(f"x must be (2, T, E) with T >= 1, got {tuple(x.shape)}")
+    if A.ndim != 3:
+        raise ValueError(f"A must be (2, E, N), got {tuple(A.shape)}")
+    T, E, N = x.shape[1], x.shape[2], A.shape[2]
+    if cu_seqlens is None:
+        cu_seqlens = torch.tensor([0, T], dtype=torch.int32, device=x.device)
+    elif cu_seqlens.ndim != 1 or cu_seqlens.numel() < 2 or cu_seqlens.is_floating_point():
+        raise ValueError(f"cu_seqlens must be a vector of at least two integers, got {cu_seqlens}")
+    S = cu_seqlens.numel() - 1
+    expected = {
+        "dt": (dt, (2, T, E)),
+        "A": (A, (2, E, N)),
+        "B": (B, (2, T, N)),
+        "C": (C, (2, T, N)),
+        "D": (D, (2, E)),
+        "z": (z, (T, E)),
+        "dt_bias": (dt_bias, (2, E)),
+        "initial_states": (initial_states, (2, S, E, N)),
+    }
+    for name, (value, shape) in expected.items():
+        if value is not None and tuple(value.shape) != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
+    for name, value in {"x": x, **{name: value for name, (value, _) in expected.items()}}.items():
+        if value is not None and value.dtype not in DTYPES:
+            raise TypeError(f"{name} must be a float tensor of 16, 32 or 64 bits, got {value.dtype}")
+        if value is not None and value.device != x.device:
+            raise ValueError(f"{name} is on {value.device}, x on {x.device}")
+    # Looking into a CUDA tensor would make the host wait for the device.
+    if cu_seqlens.device.type == "cpu":
+        borders = cu_seqlens.tolist()
+        if borders[0] != 0 or borders[-1] != T or bool((cu_seqlens.diff() < 1).any()):
+            raise ValueError(f"cu_seqlens must rise strictly from 0 to T={T}, got {borders[:8]}...")
+    return cu_seqlens
