@@ -2,6 +2,7 @@
 
 import heapq
 from bisect import bisect_right
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,8 +122,8 @@ def split_packs(packs: Packs, lengths: NDArray[np.int64], count: int) -> Packs:
     indices, borders = packs
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[indices])])
     heap = [
-        (-int(ends[stop] - ends[start]), int(start), int(stop))
-        for start, stop in zip(borders[:-1], borders[1:], strict=True)
+        (-int(ends[stop] - ends[start]), start, stop)
+        for start, stop in pairwise(borders.tolist())
         if stop - start > 1
     ]
     heapq.heapify(heap)

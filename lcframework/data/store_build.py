@@ -225,7 +225,7 @@ class _Writer:
         self._folder.mkdir()
         for name in (layout.TOKENS, layout.OFFSETS, layout.IDS, layout.ID_OFFSETS):
             # Unbuffered: a full disk shows at the write, and blocks are large anyway.
-            self._open[name] = (folder / name).open("wb", buffering=0)
+            self._open[name] = (self._folder / name).open("wb", buffering=0)
         for name in (layout.OFFSETS, layout.ID_OFFSETS):
             self._write(name, np.zeros(1, dtype=np.int64))
 

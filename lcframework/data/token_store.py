@@ -153,7 +153,8 @@ class TokenStore:
         return cls(build_store(inputs, Path(folder)))
 
     def _map(self, name: str, dtype: type) -> np.ndarray:
-        return np.memmap(self.folder / name, dtype=dtype, mode="r")
+        # A plain view: subclass bookkeeping would cost more than small reads themselves.
+        return np.asarray(np.memmap(self.folder / name, dtype=dtype, mode="r"))
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
         return type(self), (self.folder,)
