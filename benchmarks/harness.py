@@ -1,6 +1,7 @@
 """What every benchmark shares: timing, the result row, and the JSON file the docs quote.
 
-A benchmark times ours and the peer in the same process on the same inputs; a ratio above 1 means ours is better.
+A benchmark times ours and the peer in the same process on the same inputs; a ratio above 1 means
+ours is better.
 """
 
 import json
@@ -49,9 +50,16 @@ class Row:
 
 
 def compare(
-    case: str, metric: str, unit: str, ours: float, peer_name: str, peer: float, limit: float | None = None
+    case: str,
+    metric: str,
+    unit: str,
+    ours: float,
+    peer_name: str,
+    peer: float,
+    limit: float | None = None,
 ) -> Row:
-    """A row with its ratio; a unit that ends in "/s" counts as higher-is-better, anything else as lower-is-better."""
+    """A row with its ratio; a unit that ends in "/s" counts as higher-is-better, anything else as
+    lower-is-better."""
     higher_is_better = unit.endswith("/s")
     ratio = ours / peer if higher_is_better else peer / ours
     return Row(case, metric, unit, ours, peer_name, peer, ratio, limit)
@@ -77,7 +85,9 @@ def device_name() -> str:
         return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        model = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"{model}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads"
@@ -101,7 +111,8 @@ def _versions() -> dict[str, str]:
 
 
 def write_results(name: str, rows: Sequence[Row]) -> Path:
-    """Print the rows as a table and write `benchmarks/results/<name>.json` atomically; returns the path."""
+    """Print the rows as a table and write `benchmarks/results/<name>.json` atomically; returns the
+    path."""
     table = Table(title=name)
     for column in ("case", "metric", "unit", "ours", "peer", "ratio", "limit"):
         table.add_column(column)

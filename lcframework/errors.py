@@ -1,7 +1,8 @@
 """Errors meant for the person at the keyboard.
 
-Each message is one paragraph: what is wrong, where (file, line, record), and the cure. The command-line entry points
-print only the message and exit with code 2; a library caller sees an ordinary exception.
+Each message is one paragraph: what is wrong, where (file, line, record), and the cure. The
+command-line entry points print only the message and exit with code 2; a library caller sees an
+ordinary exception.
 """
 
 

@@ -1,4 +1,5 @@
-"""Evaluate a checkpoint: `python -m lcframework.evaluate experiment=lcplm/evaluate checkpoint=RUN data.test=FILE`."""
+"""Evaluate a checkpoint: `python -m lcframework.evaluate experiment=lcplm/evaluate checkpoint=RUN
+data.test=FILE`."""
 
 from omegaconf import DictConfig
 

@@ -1,4 +1,5 @@
-"""Where the shipped configuration and the embedded sample lie, in a checkout and in an installed wheel alike."""
+"""Where the shipped configuration and the embedded sample lie, in a checkout and in an installed
+wheel alike."""
 
 from pathlib import Path
 
@@ -7,7 +8,8 @@ _CHECKOUT = _PACKAGE.parent
 
 
 def conf_dir() -> Path:
-    """The folder of shipped Hydra configs: inside the package in a wheel, at the top level in a checkout."""
+    """The folder of shipped Hydra configs: inside the package in a wheel, at the top level in a
+    checkout."""
     packaged = _PACKAGE / "conf"
     return packaged if packaged.is_dir() else _CHECKOUT / "conf"
 

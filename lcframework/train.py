@@ -11,7 +11,11 @@ def _work(cfg: DictConfig, multirun: bool) -> float | None:
     record, objects = train(cfg, multirun)
     if cfg.get("optimized_metric"):
         found = record["metrics"].get(cfg.optimized_metric)
-        return found["value"] if found else float(objects["trainer"].callback_metrics[cfg.optimized_metric])
+        return (
+            found["value"]
+            if found
+            else float(objects["trainer"].callback_metrics[cfg.optimized_metric])
+        )
     return None
 
 

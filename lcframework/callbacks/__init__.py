@@ -1,0 +1,1 @@
+"""Lightning callbacks that run a scoring protocol or keep a run alive."""

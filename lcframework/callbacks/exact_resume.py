@@ -1,4 +1,5 @@
-"""Random state in the checkpoint: Lightning saves none, so a resumed run would draw other numbers."""
+"""Random state in the checkpoint: Lightning saves none, so a resumed run would draw other
+numbers."""
 
 import random
 from typing import Any
@@ -9,19 +10,27 @@ import torch
 
 
 def capture_random_state() -> dict[str, Any]:
-    """States of Python's, numpy's, torch's and every CUDA device's generator, as tensors and plain values."""
+    """States of Python's, numpy's, torch's and every CUDA device's generator, as tensors and plain
+    values."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": [version, list(words), gauss],
-        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            cached,
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put back what `capture_random_state` returned; CUDA states only as far as there are devices."""
+    """Put back what `capture_random_state` returned; CUDA states only as far as there are
+    devices."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -33,10 +42,12 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 class ExactResume(pl.Callback):
-    """Saves the generators of every rank with each checkpoint; restores them just before the first resumed batch.
+    """Saves the generators of every rank with each checkpoint; restores them just before the first
+    resumed batch.
 
-    The data position is the DataModule's business, weights, optimizer and counters are Lightning's. Restored as late as
-    possible, because building loaders and the sanity check may draw numbers in between.
+    The data position is the DataModule's business, weights, optimizer and counters are Lightning's.
+    Restored as late as possible, because building loaders and the sanity check may draw numbers in
+    between.
     """
 
     def __init__(self) -> None:
@@ -56,13 +67,15 @@ class ExactResume(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remember this rank's state; with another number of ranks an exact resume is impossible and is said so."""
+        """Remember this rank's state; with another number of ranks an exact resume is impossible
+        and is said so."""
         states = checkpoint.get("random_state", [])
         if len(states) == trainer.world_size:
             self._pending = states[trainer.global_rank]
         elif states:
             pl.utilities.rank_zero_warn(
-                f"The checkpoint was written by {len(states)} processes and {trainer.world_size} resume it: training "
+                f"The checkpoint was written by {len(states)} processes and "
+                f"{trainer.world_size} resume it: training "
                 "goes on, but not with the same random numbers and data order."
             )
 

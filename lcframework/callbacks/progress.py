@@ -1,4 +1,5 @@
-"""Progress with tokens per second and the time left: a rich bar on a terminal, a line now and then in a log file."""
+"""Progress with tokens per second and the time left: a rich bar on a terminal, a line now and then
+in a log file."""
 
 import logging
 import sys
@@ -21,6 +22,10 @@ class TokenProgressBar(RichProgressBar):
         speed = trainer.callback_metrics.get("train/tokens_per_s")
         return shown if speed is None else {**shown, "tokens/s": f"{float(speed):,.0f}"}
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        # Runs are measured in steps; without max_epochs Lightning would show "Epoch 0/-2".
+        return f"Training, epoch {current_epoch}"
+
 
 class LineProgress(Callback):
     """Logs step, loss, speed and time left every `every_s` seconds; for logs that are files.
@@ -40,7 +45,12 @@ class LineProgress(Callback):
         self._first_step = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Write a line if it is time for one."""
         now = time.monotonic()
@@ -60,4 +70,6 @@ class LineProgress(Callback):
 
 def progress(every_s: float = 15.0) -> Callback:
     """The bar on a terminal, lines elsewhere."""
-    return TokenProgressBar() if sys.stderr.isatty() and sys.stdout.isatty() else LineProgress(every_s)
+    return (
+        TokenProgressBar() if sys.stderr.isatty() and sys.stdout.isatty() else LineProgress(every_s)
+    )

@@ -1,0 +1,1 @@
+"""The `lcf` command line."""

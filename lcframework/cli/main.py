@@ -42,14 +42,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lcf",
         description="Tools around lcframework's runs and data.",
-        epilog="Training: python -m lcframework.train --help; evaluation: python -m lcframework.evaluate --help",
+        epilog="Training: python -m lcframework.train --help; "
+        "evaluation: python -m lcframework.evaluate --help",
     )
     parser.add_argument("--version", action="version", version=f"lcframework {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    report = commands.add_parser("report", help="compare finished runs: a table, a picture, report.csv")
-    report.add_argument("runs", nargs="+", help="run directories, or folders that hold some (a sweep)")
-    report.add_argument("--to", help="folder for report.csv and report.png (default: the first folder given)")
+    report = commands.add_parser(
+        "report", help="compare finished runs: a table, a picture, report.csv"
+    )
+    report.add_argument(
+        "runs", nargs="+", help="run directories, or folders that hold some (a sweep)"
+    )
+    report.add_argument(
+        "--to", help="folder for report.csv and report.png (default: the first folder given)"
+    )
     report.set_defaults(work=_report)
 
     data = commands.add_parser("data", help="download the declared data sets").add_subparsers(

@@ -64,7 +64,7 @@ def _matches(pattern: Path) -> list[Path]:
 class Decompressed(Protocol):
     """What the FASTA parser needs of an open file."""
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """Up to `size` decompressed bytes, empty at the end."""
         ...
 

@@ -1,17 +1,21 @@
 """Where a Lightning training run stands in its data, and how to continue exactly there.
 
-Lightning 2.6 counts epochs and batches itself, but four of its habits matter for data order:
+Lightning 2.6 counts epochs and batches itself, but five of its habits matter for data order:
 
 1. `batch_progress.current` keeps the counts of the finished epoch until the next one has begun.
 2. A run that stops inside an epoch (`max_steps`, `max_time`, `should_stop`) counts that epoch as
-   processed, so a checkpoint written afterwards calls a partial epoch complete.
-3. Such a checkpoint, and one written at a true epoch end, is resumed differently depending on
-   whether the new trainer has `max_steps`.
-4. A loader with workers asks for its first batches before `set_epoch` is called.
+   processed, so a checkpoint written from then on calls a partial epoch complete. Resumed, it
+   either skips the rest or runs it under the next epoch's number.
+3. A checkpoint written at a true epoch end and resumed by a trainer with `max_steps` trains one
+   batch of the next epoch under the old epoch's counters and calls that epoch complete as well.
+4. A checkpoint from on_train_epoch_start, or from within a batch (an exception), miscounts on
+   resume: the first skips the epoch, the second shifts the logged steps by one.
+5. A loader with workers asks for its first batches before `set_epoch` is called.
 
-`position` turns Lightning's counts into the honest pair (epoch, batches done). `realign` undoes the
-second and third habit when a run is resumed, by putting the counters into one of the two states
-that Lightning itself handles well: between two epochs, or between two batches.
+`position` turns Lightning's counts into the honest pair (epoch, batches done); `realign` cures
+habits 2 to 4. The fifth is cured by `EpochBatchSampler.resume_at`, which sets the epoch at once.
+What Lightning itself does not make up for stays as it is: a validation due at the very batch after
+which the checkpoint was written is not run again.
 """
 
 from dataclasses import dataclass
@@ -35,8 +39,9 @@ class Position:
 
 def position(trainer: Trainer) -> Position:
     """Where training stands, whichever hook asks."""
-    epochs = trainer.fit_loop.epoch_progress.current
-    done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    done = batches.processed
     finished = done >= trainer.num_training_batches
     if epochs.started < epochs.ready:
         # on_train_epoch_start: the batch counts are still the last epoch's.
@@ -49,31 +54,47 @@ def position(trainer: Trainer) -> Position:
 
 
 def realign(trainer: Trainer, place: Position) -> None:
-    """Make a restored trainer's counters say `place`.
+    """Correct a restored trainer's counters where Lightning would not continue at `place`.
 
     To be called when the train loader is asked for, which is after the counters were restored and
-    before the loop reads them.
+    before the loop reads them. A checkpoint from between two batches needs no correction.
 
     Args:
-        trainer: a trainer about to fit from a checkpoint.
+        trainer: a trainer about to fit.
         place: what `position` said when the checkpoint was written.
     """
     loop = trainer.fit_loop
-    if not loop.restarting and not loop._loaded_from_state_dict:
+    epochs: Any = loop.epoch_progress
+    batches: Any = loop.epoch_loop.batch_progress
+    if not loop._loaded_from_state_dict:
         return
-    progress, batches = loop.epoch_progress, loop.epoch_loop.batch_progress
-    in_epoch = place.batches_done > 0
-    started = place.epoch + in_epoch
-    _shift(progress, ready=started, started=started, processed=place.epoch, completed=place.epoch)
-    done = place.batches_done
-    _shift(batches, ready=done, started=done, processed=done, completed=done)
-    batches.is_last_batch = False
-    loop.restarting = in_epoch
+    for counts in (epochs.current, epochs.total):
+        counts.ready = counts.started
+    epoch_ended = epochs.current.processed >= epochs.current.ready
+    in_flight = batches.current.ready > batches.current.processed
+    if epoch_ended and place.batches_done == 0:
+        # The next epoch is a fresh one. The loop's own setter would overrule this under max_steps,
+        # so its field is set, and the inner loops' through their setter.
+        loop._restarting = False
+        loop.epoch_loop.restarting = False
+        return
+    if epoch_ended:
+        for counts in (epochs.current, epochs.total):
+            counts.processed = counts.completed = counts.ready - 1
+    if epoch_ended or in_flight:
+        _rewind_to_batch_end(loop.epoch_loop)
+        loop.restarting = True
 
 
-def _shift(progress: Any, **counts: int) -> None:
-    """Set the current counts, and change the totals by as much."""
-    for name, value in counts.items():
-        change = value - getattr(progress.current, name)
-        setattr(progress.current, name, value)
-        setattr(progress.total, name, getattr(progress.total, name) + change)
+def _rewind_to_batch_end(loop: Any) -> None:
+    """The counters of a checkpoint from on_train_batch_end, which Lightning resumes exactly.
+
+    The last batch is then processed but not completed, and not yet counted as a logged step.
+    """
+    progress = loop.batch_progress
+    for counts in (progress.current, progress.total):
+        counts.ready = counts.started = counts.processed
+        counts.completed = counts.processed - 1
+    progress.is_last_batch = False
+    if not loop._should_accumulate():
+        loop._batches_that_stepped -= 1

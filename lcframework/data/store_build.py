@@ -230,7 +230,7 @@ class _Writer:
             self._write(name, np.zeros(1, dtype=np.int64))
 
     def _write(self, name: str, values: np.ndarray) -> None:
-        view = memoryview(np.ascontiguousarray(values)).cast("B")
+        view = memoryview(np.ascontiguousarray(values).data).cast("B")
         while view.nbytes:
             done = self._open[name].write(view)
             self.written += done

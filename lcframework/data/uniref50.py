@@ -173,8 +173,8 @@ class UniRef50DataModule(LightningDataModule):
         sampler = self._sampler(split, dataset)
         if split == "train":
             self._resume(sampler)
-        trainer = self.trainer
-        if trainer is not None and trainer.overfit_batches and split != "test":
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        if overfit and split != "test":
             return packed_loader(FixedBatches(dataset, sampler), None, 0, self.pin_memory)
         return packed_loader(dataset, sampler, self.num_workers, self.pin_memory)
 

@@ -1,0 +1,1 @@
+"""Networks, each with the same packed calling convention."""

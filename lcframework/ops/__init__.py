@@ -1,0 +1,1 @@
+"""Operations, each with a slow reference and a fast path."""

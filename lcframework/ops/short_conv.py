@@ -1,4 +1,5 @@
-"""The short depthwise convolutions before the scan, causal for direction 0 and anti-causal for direction 1, packed.
+"""The short depthwise convolutions before the scan, causal for direction 0 and anti-causal for
+direction 1, packed.
 
 A tap that would reach over a segment's border sees zero. Legend: T tokens, E channels, K taps.
 """
@@ -9,7 +10,8 @@ from torch.nn import functional as F
 
 
 def distance_to_border(cu_seqlens: Tensor, tokens: int) -> Tensor:
-    """How many tokens of the same segment lie before each token (row 0) and after it (row 1): (2, T) int64."""
+    """How many tokens of the same segment lie before each token (row 0) and after it (row 1): (2,
+    T) int64."""
     cu = cu_seqlens.long()
     lengths = cu.diff()
     start = torch.repeat_interleave(cu[:-1], lengths, output_size=tokens)
@@ -25,8 +27,9 @@ def bidirectional_short_conv(
 
     Args:
         x: (T, E).
-        weight: (2, E, K); the last tap is the token itself, the one before it its nearest neighbour in the past
-            (direction 0) or in the future (direction 1), as in a causal convolution of the reversed segment.
+        weight: (2, E, K); the last tap is the token itself, the one before it its nearest neighbour
+            in the past (direction 0) or in the future (direction 1), as in a causal convolution of
+            the reversed segment.
         bias: (2, E).
         cu_seqlens: (S+1,) segment borders.
         activation: "silu" or None.
@@ -37,7 +40,12 @@ def bidirectional_short_conv(
     Raises:
         ValueError: shapes or an activation that do not fit.
     """
-    if x.ndim != 2 or weight.ndim != 3 or weight.shape[:2] != (2, x.shape[1]) or bias.shape != weight.shape[:2]:
+    if (
+        x.ndim != 2
+        or weight.ndim != 3
+        or weight.shape[:2] != (2, x.shape[1])
+        or bias.shape != weight.shape[:2]
+    ):
         shapes = [tuple(one.shape) for one in (x, weight, bias)]
         raise ValueError(f"x, weight, bias must be (T, E), (2, E, K), (2, E), got {shapes}")
     if activation not in ("silu", None):

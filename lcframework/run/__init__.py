@@ -1,0 +1,1 @@
+"""The steps of a run: compose, build, resume, fit, evaluate, record."""

@@ -1,7 +1,9 @@
-"""Checkpoints that are whole or absent, checked before they are trusted, and loaded without running code.
+"""Checkpoints that are whole or absent, checked before they are trusted, and loaded without running
+code.
 
-The resume rule, in one place: an explicit `ckpt_path` wins; otherwise the newest valid checkpoint of the run directory;
-a damaged one is skipped with a warning and the one before it is taken; none means a fresh start.
+The resume rule, in one place: an explicit `ckpt_path` wins; otherwise the newest valid checkpoint
+of the run directory; a damaged one is skipped with a warning and the one before it is taken; none
+means a fresh start.
 """
 
 import hashlib
@@ -43,7 +45,8 @@ def _sync(path: Path) -> None:
 def is_valid(path: Path) -> bool:
     """Whether a checkpoint exists and matches the checksum written with it.
 
-    A checkpoint without a checksum file (written by plain Lightning) counts as valid if its zip directory reads.
+    A checkpoint without a checksum file (written by plain Lightning) counts as valid if its zip
+    directory reads.
     """
     if not path.is_file():
         return False
@@ -54,20 +57,31 @@ def is_valid(path: Path) -> bool:
 
 
 def newest_valid(folder: Path) -> Path | None:
-    """The newest valid `*.ckpt` under `folder` by modification time; damaged ones are warned about and skipped."""
+    """The newest valid `*.ckpt` under `folder` by modification time; damaged ones are warned about
+    and skipped."""
     found = [path for path in folder.glob("*.ckpt") if not path.name.startswith("nonfinite")]
     for path in sorted(found, key=lambda one: one.stat().st_mtime_ns, reverse=True):
         if is_valid(path):
             return path
-        log.warning("%s is damaged or half-written (checksum differs); trying the one before it.", path)
+        log.warning(
+            "%s is damaged or half-written (checksum differs); trying the one before it.", path
+        )
     return None
+
+
+def remove_half_written(folder: Path) -> None:
+    """Delete what killed processes left of checkpoints they were writing; call it holding the run's
+    lock."""
+    for path in folder.glob(".*.tmp-*"):
+        path.unlink()
 
 
 def resolve_resume(ckpt_path: str | None, folder: Path) -> Path | None:
     """Apply the resume rule.
 
     Args:
-        ckpt_path: None for the newest of the run directory, "last" likewise but required to exist, or a file.
+        ckpt_path: None for the newest of the run directory, "last" likewise but required to exist,
+            or a file.
         folder: the run's checkpoint folder.
 
     Returns:
@@ -81,13 +95,17 @@ def resolve_resume(ckpt_path: str | None, folder: Path) -> Path | None:
     if ckpt_path == "last":
         newest = newest_valid(folder)
         if newest is None:
-            raise CheckpointError(f"ckpt_path=last: {folder} holds no valid checkpoint; leave it out to start anew.")
+            raise CheckpointError(
+                f"ckpt_path=last: {folder} holds no valid checkpoint; leave it out to start anew."
+            )
         return newest
     path = Path(ckpt_path)
     if not path.is_file():
         raise CheckpointError(f"ckpt_path={path}: there is no such file.")
     if not is_valid(path):
-        raise CheckpointError(f"{path} is damaged (its SHA-256 is not the one written with it); name another.")
+        raise CheckpointError(
+            f"{path} is damaged (its SHA-256 is not the one written with it); name another."
+        )
     return path
 
 
@@ -104,15 +122,19 @@ def load_checkpoint(path: Path | str, map_location: Any = "cpu") -> dict[str, An
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values, so loading it could run foreign code. Re-save its "
+            f"{path} holds more than tensors and plain values, so loading it could run "
+            f"foreign code. Re-save its "
             f"state_dict with safetensors or torch.save. ({str(error).splitlines()[0]})"
         ) from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning plugin: writes to a temporary name, syncs, records a SHA-256, renames; loads with `weights_only`."""
+    """Lightning plugin: writes to a temporary name, syncs, records a SHA-256, renames; loads with
+    `weights_only`."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         """Write `checkpoint` to `path` so that the name never holds half a file."""
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO writes local files and takes no storage_options.")

@@ -1,8 +1,9 @@
-"""The run directory's `config.yaml`: written once, compared on every later start in the same directory."""
+"""The run directory's `config.yaml`: written once, compared on every later start in the same
+directory."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,13 +22,16 @@ def register_resolvers() -> None:
 
 
 def forget_run_id() -> None:
-    """Let the next composition in this process have a time stamp of its own (several runs in one script or test)."""
+    """Let the next composition in this process have a time stamp of its own (several runs in one
+    script or test)."""
     OmegaConf.clear_cache(OmegaConf.create())
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(node, dict) and node:
-        items = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items()]
+        items = [
+            _flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items()
+        ]
         return {key: value for one in items for key, value in one.items()}
     return {prefix: node}
 
@@ -46,22 +50,23 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def record_config(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Write the resolved config into the run directory and return it as plain values.
 
-    A directory that already holds a config is a run being resumed: what defines the run (data, model, task, optimizer,
-    seed) must be the same; the trainer, callbacks and loggers may change.
+    A directory that already holds a config is a run being resumed: what defines the run (data,
+    model, task, optimizer, seed) must be the same; the trainer, callbacks and loggers may change.
 
     Raises:
-        RunDirError: the directory belongs to a run with another definition; the message lists what differs.
+        RunDirError: the directory belongs to a run with another definition; the message lists what
+            differs.
     """
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
+    plain = cast(dict[str, Any], plain)
     path = folder / FILE_NAME
     if path.is_file():
-        old = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(old, dict)
+        old = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
         changed = differences(old, plain)
         if changed:
             raise RunDirError(
-                f"{folder} belongs to a run with another definition ({'; '.join(changed)}). Start this one under "
+                f"{folder} belongs to a run with another definition ({'; '.join(changed)}). "
+                f"Start this one under "
                 "another name with run_id=NAME, or restore the old values to resume it."
             )
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """`metrics.csv` of a run: appended while training, cut back to the resumed step after a crash.
 
-Lightning's CSVLogger deletes the earlier file when a run resumes in its directory; ours keeps one unbroken trace.
+Lightning's CSVLogger deletes the earlier file when a run resumes in its directory; ours keeps one
+unbroken trace.
 """
 
 import csv
@@ -18,19 +19,24 @@ FILE_NAME = "metrics.csv"
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a `metrics.csv`, empty cells left out, numbers as floats; an unfinished last line is dropped."""
+    """Rows of a `metrics.csv`, empty cells left out, numbers as floats; an unfinished last line is
+    dropped."""
     text = path.read_text()
     text = text[: text.rfind("\n") + 1]
     rows = csv.DictReader(io.StringIO(text))
-    return [{key: float(value) for key, value in row.items() if value not in ("", None)} for row in rows]
+    return [
+        {key: float(value) for key, value in row.items() if value not in ("", None)} for row in rows
+    ]
 
 
 class RunCSVLogger(Logger):
-    """Writes scalars to `<folder>/metrics.csv`, one row per logged step, columns growing as new names appear.
+    """Writes scalars to `<folder>/metrics.csv`, one row per logged step, columns growing as new
+    names appear.
 
     Args:
         folder: the run directory.
-        flush_every: rows kept in memory before the file is appended to; with 1 a killed run loses none of them.
+        flush_every: rows kept in memory before the file is appended to; with 1 a killed run loses
+            none of them.
     """
 
     def __init__(self, folder: str | Path, flush_every: int = 1) -> None:
@@ -58,7 +64,9 @@ class RunCSVLogger(Logger):
         """The run directory."""
         return str(self.path.parent)
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """Nothing to do: the run directory's config.yaml is the record."""
 
     @rank_zero_only
@@ -84,8 +92,11 @@ class RunCSVLogger(Logger):
             writer = csv.DictWriter(file, self._columns, lineterminator="\n")
             writer.writeheader()
             for row in rows:
-                # Steps and epochs are counts: written as integers, so a rewritten file equals an appended one.
-                writer.writerow({k: int(v) if k in ("step", "epoch") else v for k, v in row.items()})
+                # Steps and epochs are counts: written as integers, so a rewritten file equals an
+                # appended one.
+                writer.writerow(
+                    {k: int(v) if k in ("step", "epoch") else v for k, v in row.items()}
+                )
         os.replace(temporary, self.path)
 
     @rank_zero_only

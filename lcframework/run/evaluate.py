@@ -1,4 +1,5 @@
-"""Evaluate a trained network on other data: checkpoint to `results.json`, in a run directory of its own."""
+"""Evaluate a trained network on other data: checkpoint to `results.json`, in a run directory of its
+own."""
 
 import logging
 import time
@@ -46,13 +47,15 @@ def load_network(path: Path) -> nn.Module:
     """Rebuild the network a checkpoint was saved from and load its weights.
 
     Raises:
-        CheckpointError: the file does not say what it holds, or its weights do not fit what it says.
+        CheckpointError: the file does not say what it holds, or its weights do not fit what it
+            says.
     """
     checkpoint = load_checkpoint(path)
     said = checkpoint.get("lcframework_model")
     if not said or said.get("architecture") not in ARCHITECTURES:
         raise CheckpointError(
-            f"{path} does not name a network of this framework ({', '.join(ARCHITECTURES)}); it was not written by "
+            f"{path} does not name a network of this framework "
+            f"({', '.join(ARCHITECTURES)}); it was not written by "
             "lcframework's masked LM task."
         )
     network = instantiate({"_target_": ARCHITECTURES[said["architecture"]], **said["hparams"]})
@@ -65,7 +68,8 @@ def load_network(path: Path) -> nn.Module:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path} says it holds {said['architecture']} with {said['hparams']}, but its weights do not fit: "
+            f"{path} says it holds {said['architecture']} with {said['hparams']}, but its "
+            f"weights do not fit: "
             f"{str(error).splitlines()[-1].strip()}"
         ) from error
     return network
@@ -100,8 +104,17 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
                 callback.baselines_from(path)
         trainer = build_trainer(cfg, folder, [], callbacks)
         trainer.test(task, datamodule=datamodule, verbose=False)
-        run = run_record(cfg, folder, trainer, started) | {"checkpoint": str(path), "steps": None, "tokens": None}
+        run = run_record(cfg, folder, trainer, started) | {
+            "checkpoint": str(path),
+            "steps": None,
+            "tokens": None,
+        }
         record = {"run": run, "data": data_record(datamodule), **report_of(callbacks)}
         if trainer.is_global_zero:
             write_json(folder / FILE_NAME, record)
-    return record, {"trainer": trainer, "task": task, "datamodule": datamodule, "callbacks": callbacks}
+    return record, {
+        "trainer": trainer,
+        "task": task,
+        "datamodule": datamodule,
+        "callbacks": callbacks,
+    }

@@ -20,11 +20,14 @@ Runs = Mapping[str, tuple[Path, dict[str, Any]]]
 
 def _smooth(values: list[float], window: int) -> list[float]:
     """Mean of the last `window` values up to each point."""
-    return [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
+    return [
+        sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))
+    ]
 
 
 def draw_loss(axes: Axes, runs: Runs, baselines: Mapping[str, float]) -> None:
-    """Training loss in nats per scored residue against tokens seen; faint lines are single batches."""
+    """Training loss in nats per scored residue against tokens seen; faint lines are single
+    batches."""
     for name, (folder, _) in runs.items():
         path = folder / METRICS
         rows = [row for row in read_metrics(path) if "train/loss" in row] if path.is_file() else []
@@ -45,14 +48,20 @@ def draw_amino_acids(axes: Axes, runs: Runs) -> None:
         rows = record["tables"].get("amino_acids", [])
         letters = letters or [row["residue"] for row in rows]
         heights = [row["accuracy"] or 0.0 for row in rows]
-        axes.bar([i + (index - (len(runs) - 1) / 2) * width for i in range(len(rows))], heights, width, label=name)
+        axes.bar(
+            [i + (index - (len(runs) - 1) / 2) * width for i in range(len(rows))],
+            heights,
+            width,
+            label=name,
+        )
     axes.set_xticks(range(len(letters)), letters)
     axes.set(xlabel="amino acid", ylabel="accuracy", title="Accuracy per amino acid, test proteins")
     axes.legend(fontsize=8)
 
 
 def draw_length_bins(axes: Axes, runs: Runs) -> None:
-    """Test perplexity by protein length with 95% intervals; bins with too few proteins are left out."""
+    """Test perplexity by protein length with 95% intervals; bins with too few proteins are left
+    out."""
     labels: list[str] = []
     for index, (name, (_, record)) in enumerate(runs.items()):
         rows = record["tables"].get("length_bins", [])
@@ -71,7 +80,8 @@ def draw_length_bins(axes: Axes, runs: Runs) -> None:
 def comparison_figure(
     runs: Runs, baselines: Mapping[str, float], folder: Path, name: str = "report.png"
 ) -> Path:
-    """Draw loss, accuracy per amino acid and perplexity by length of several runs; returns the PNG's path."""
+    """Draw loss, accuracy per amino acid and perplexity by length of several runs; returns the
+    PNG's path."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(17, 5), layout="constrained")
     draw_loss(left, runs, baselines)
     draw_amino_acids(middle, runs)

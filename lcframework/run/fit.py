@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from lcframework.run.checkpoints import AtomicCheckpointIO, load_checkpoint, resolve_resume
+from lcframework.run.checkpoints import (
+    AtomicCheckpointIO,
+    load_checkpoint,
+    remove_half_written,
+    resolve_resume,
+)
 from lcframework.run.config import record_config
 from lcframework.run.csv_log import RunCSVLogger
 from lcframework.run.guards import refuse_subprocess_multirun
@@ -20,19 +26,25 @@ from lcframework.run.instantiate import instantiate, instantiate_all
 from lcframework.run.results import FILE_NAME, git_revision, versions, write_json
 
 log = logging.getLogger(__name__)
+UNWANTED = ("Tip:", "TPU available", "HPU available", "💡")
 
 
 def quiet_lightning() -> None:
-    """Drop Lightning's advertising tips and hints that do not apply to our loaders; its warnings stay."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    """Drop Lightning's advertising tips and hints that do not apply to our loaders; its warnings
+    stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()  # Hydra's handlers print the same lines
+    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: not any(word in record.getMessage() for word in UNWANTED))
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*srun. command is available.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
 
 
-def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Any], callbacks: list[Any]) -> pl.Trainer:
+def build_trainer(
+    cfg: DictConfig, folder: Path, loggers: list[Any], callbacks: list[Any]
+) -> pl.Trainer:
     """The trainer with our checkpoint writer; its root directory is the run directory."""
     return instantiate(
         cfg.trainer,
@@ -40,6 +52,7 @@ def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Any], callbacks: 
         logger=loggers or False,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
     )
 
 
@@ -53,7 +66,9 @@ def report_of(callbacks: list[Any]) -> dict[str, dict[str, Any]]:
     return merged
 
 
-def run_record(cfg: DictConfig, folder: Path, trainer: pl.Trainer, started: float) -> dict[str, Any]:
+def run_record(
+    cfg: DictConfig, folder: Path, trainer: pl.Trainer, started: float
+) -> dict[str, Any]:
     """The `run` part of `results.json`."""
     tokens = getattr(trainer.lightning_module, "tokens_seen", None)
     device = trainer.strategy.root_device
@@ -72,11 +87,14 @@ def run_record(cfg: DictConfig, folder: Path, trainer: pl.Trainer, started: floa
 
 def data_record(datamodule: Any) -> dict[str, Any]:
     """The `data` part of `results.json`: path, fingerprint and size of every split in use."""
-    splits = ("train", "valid", "test")
-    if not hasattr(datamodule, "fingerprint"):
-        return {}
-    found = {split: datamodule.fingerprint(split) for split in splits if getattr(datamodule, split, None)}
-    return {split: value for split, value in found.items() if value}
+    given = {
+        split for split, value in getattr(datamodule, "inputs", {}).items() if value is not None
+    }
+    return {
+        split: datamodule.fingerprint(split)
+        for split in ("train", "valid", "test")
+        if split in given
+    }
 
 
 def _rewind_logs(trainer: pl.Trainer, checkpoint: Path | None) -> None:
@@ -84,6 +102,13 @@ def _rewind_logs(trainer: pl.Trainer, checkpoint: Path | None) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, RunCSVLogger):
             logger.rewind(step)
+
+
+def _save_last(trainer: pl.Trainer, folder: Path) -> None:
+    """Keep the end of the training too, wherever it fell between two checkpoints."""
+    path = folder / f"{trainer.global_step:08d}.ckpt"
+    if not trainer.fast_dev_run and trainer.state.finished and not path.exists():  # type: ignore[attr-defined]
+        trainer.save_checkpoint(path)
 
 
 def train(cfg: DictConfig, multirun: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,8 +122,8 @@ def train(cfg: DictConfig, multirun: bool = False) -> tuple[dict[str, Any], dict
         (content of `results.json`, the objects built: trainer, task, datamodule, callbacks).
 
     Raises:
-        LCFrameworkError: bad input, a run directory in use or of another run, a damaged checkpoint, a loss that is
-            not finite.
+        LCFrameworkError: bad input, a run directory in use or of another run, a damaged checkpoint,
+            a loss that is not finite.
     """
     quiet_lightning()
     folder = Path(cfg.paths.run_dir)
@@ -107,6 +132,7 @@ def train(cfg: DictConfig, multirun: bool = False) -> tuple[dict[str, Any], dict
         return _train_locked(cfg, folder)
     with RunDirLock(folder):
         record_config(cfg, folder)
+        remove_half_written(folder / "checkpoints")
         return _train_locked(cfg, folder)
 
 
@@ -119,9 +145,12 @@ def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[s
     trainer = build_trainer(cfg, folder, instantiate_all(cfg.logger), callbacks)
     if cfg.fit:
         resume = resolve_resume(cfg.ckpt_path, folder / "checkpoints")
-        log.info("Run directory %s: %s", folder, f"resuming from {resume}" if resume else "fresh start")
+        log.info(
+            "Run directory %s: %s", folder, f"resuming from {resume}" if resume else "fresh start"
+        )
         _rewind_logs(trainer, resume)
         trainer.fit(task, datamodule=datamodule, ckpt_path=None if resume is None else str(resume))
+        _save_last(trainer, folder / "checkpoints")
     if cfg.test:
         trainer.test(task, datamodule=datamodule, verbose=False)
     record = {

@@ -7,16 +7,19 @@ from lcframework.errors import ConfigError
 SUBPROCESS_STRATEGIES = ("ddp", "ddp_find_unused_parameters", "deepspeed", "fsdp")
 
 
-def refuse_subprocess_multirun(trainer: dict[str, Any], multirun: bool, launched_by_srun: bool) -> None:
+def refuse_subprocess_multirun(
+    trainer: dict[str, Any], multirun: bool, launched_by_srun: bool
+) -> None:
     """Refuse a strategy that relaunches the command line inside a Hydra multirun.
 
-    Lightning's `ddp` starts its other ranks by running the same command again, `-m` and all: each rank would then run
-    the whole sweep in a directory of its own.
+    Lightning's `ddp` starts its other ranks by running the same command again, `-m` and all: each
+    rank would then run the whole sweep in a directory of its own.
 
     Args:
         trainer: the trainer's config.
         multirun: whether Hydra runs a sweep.
-        launched_by_srun: whether SLURM has started one process per rank, in which case nothing is relaunched.
+        launched_by_srun: whether SLURM has started one process per rank, in which case nothing is
+            relaunched.
 
     Raises:
         ConfigError: with the ways out.
@@ -28,7 +31,9 @@ def refuse_subprocess_multirun(trainer: dict[str, Any], multirun: bool, launched
         relaunches = relaunches and devices not in ("auto", -1)
     if multirun and relaunches and not launched_by_srun:
         raise ConfigError(
-            f"trainer.strategy={strategy} with trainer.devices={devices} starts its other processes by repeating the "
-            "command line, so each would run the whole sweep. Use trainer.strategy=ddp_spawn, or one job per setting "
+            f"trainer.strategy={strategy} with trainer.devices={devices} starts its other "
+            f"processes by repeating the "
+            "command line, so each would run the whole sweep. Use "
+            "trainer.strategy=ddp_spawn, or one job per setting "
             "under srun (one task per device), or trainer.devices=1."
         )

@@ -1,7 +1,7 @@
 """Who a run is: its id, its directory, and the lock that keeps a second process out of it.
 
-A run id must survive a requeue, or a preempted job silently starts from zero: on SLURM it is made from the array or job
-id, elsewhere from the time of the first start.
+A run id must survive a requeue, or a preempted job silently starts from zero: on SLURM it is made
+from the array or job id, elsewhere from the time of the first start.
 """
 
 import fcntl
@@ -42,7 +42,8 @@ def slug(text: str) -> str:
 
 
 class RunDirLock:
-    """An exclusive lock on a run directory, held while the block runs and freed by the kernel if the process dies.
+    """An exclusive lock on a run directory, held while the block runs and freed by the kernel if
+    the process dies.
 
     Example:
         >>> with RunDirLock(Path("runs/demo")):  # doctest: +SKIP
@@ -66,7 +67,8 @@ class RunDirLock:
             holder = file.read().strip() or "unknown"
             file.close()
             raise RunDirError(
-                f"{self.path.parent} is in use by another process ({holder}). Wait for it, stop it, or start this "
+                f"{self.path.parent} is in use by another process ({holder}). Wait for it, "
+                f"stop it, or start this "
                 "run under another name with run_id=NAME."
             ) from None
         file.truncate(0)
@@ -76,7 +78,10 @@ class RunDirLock:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
             self._file.close()

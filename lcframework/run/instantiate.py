@@ -1,7 +1,8 @@
 """The one place where a config node becomes an object, with an allow-list of packages.
 
-A `_target_` in YAML is code that runs. Hydra follows any dotted path, through re-exported modules too
-(`somepackage.helpers.os.system`), so the check looks at where the found object is *defined*, not at how it was named.
+A `_target_` in YAML is code that runs. Hydra follows any dotted path, through re-exported modules
+too (`somepackage.helpers.os.system`), so the check looks at where the found object is *defined*,
+not at how it was named.
 """
 
 import importlib
@@ -17,7 +18,8 @@ EXTRA_VARIABLE = "LCFRAMEWORK_ALLOWED_TARGETS"
 
 
 def allowed_modules() -> tuple[str, ...]:
-    """Modules whose classes and functions a config may call, plus those named (comma-separated) in the environment."""
+    """Modules whose classes and functions a config may call, plus those named (comma-separated) in
+    the environment."""
     extra = os.environ.get(EXTRA_VARIABLE, "")
     return ALLOWED_MODULES + tuple(name.strip() for name in extra.split(",") if name.strip())
 
@@ -34,13 +36,16 @@ def locate(dotted: str) -> Any:
         try:
             found = importlib.import_module(name)
         except ModuleNotFoundError as error:
-            # Only "this prefix is no module" may be retried; a missing dependency inside it must be told.
+            # Only "this prefix is no module" may be retried; a missing dependency inside it must be
+            # told.
             if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
                 continue
             raise
         for attribute in parts[cut:]:
             if not hasattr(found, attribute):
-                raise ConfigError(f"_target_ '{dotted}': '{name}' has no '{attribute}'; check the spelling.")
+                raise ConfigError(
+                    f"_target_ '{dotted}': '{name}' has no '{attribute}'; check the spelling."
+                )
             found = getattr(found, attribute)
         return found
     raise ConfigError(f"_target_ '{dotted}' names no importable module; give the full dotted path.")
@@ -57,9 +62,12 @@ def check_target(dotted: str) -> None:
         ConfigError: the target, or the module that really defines it, is not allowed.
     """
     allowed = allowed_modules()
-    cure = f"Allowed are {', '.join(allowed)}; add a package you trust with {EXTRA_VARIABLE}=mypackage."
+    names = ", ".join(allowed)
+    cure = f"Allowed are {names}; add a package you trust with {EXTRA_VARIABLE}=mypackage."
     if not _within(dotted, allowed):
-        raise ConfigError(f"_target_ '{dotted}' is not in the list of packages a config may call. {cure}")
+        raise ConfigError(
+            f"_target_ '{dotted}' is not in the list of packages a config may call. {cure}"
+        )
     found = locate(dotted)
     home = getattr(found, "__module__", None) or ""
     if not callable(found) or not _within(home, allowed):
@@ -85,7 +93,8 @@ def instantiate(node: DictConfig | ListConfig | dict | None, **overrides: Any) -
         **overrides: keyword arguments passed on top of the node's own.
 
     Returns:
-        The constructed object, None for None. Nested values arrive as plain Python, never as config objects.
+        The constructed object, None for None. Nested values arrive as plain Python, never as config
+        objects.
 
     Raises:
         ConfigError: a `_target_` outside the allow-list or one that cannot be found.
@@ -97,7 +106,12 @@ def instantiate(node: DictConfig | ListConfig | dict | None, **overrides: Any) -
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     _check_all(plain)
     assert isinstance(plain, dict)
-    return hydra.utils.instantiate({"_convert_": "all", **plain}, **overrides)
+    if not overrides:
+        return hydra.utils.instantiate({"_convert_": "all", **plain})
+    # Hydra would turn objects given to it into config nodes; a call of ours leaves them as they
+    # are.
+    plain = {key: value for key, value in plain.items() if key not in overrides}
+    return hydra.utils.instantiate({"_convert_": "all", **plain, "_partial_": True})(**overrides)
 
 
 def instantiate_all(nodes: DictConfig | dict | None) -> list[Any]:

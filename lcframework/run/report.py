@@ -1,4 +1,5 @@
-"""Compare finished runs: one table, one picture, one CSV. Reads run directories only, so it needs no logger service."""
+"""Compare finished runs: one table, one picture, one CSV. Reads run directories only, so it needs
+no logger service."""
 
 import csv
 import os
@@ -12,11 +13,22 @@ from rich.table import Table
 from lcframework.errors import RunDirError
 from lcframework.run.results import FILE_NAME, read_results
 
-COLUMNS = ("model", "seed", "parameters", "tokens", "perplexity", "low", "high", "accuracy", "wall_s")
+COLUMNS: tuple[str, ...] = (
+    "model",
+    "seed",
+    "parameters",
+    "tokens",
+    "perplexity",
+    "low",
+    "high",
+    "accuracy",
+    "wall_s",
+)
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
-    """Run directories (those with a `results.json`) among `folders` and anywhere below them, sorted.
+    """Run directories (those with a `results.json`) among `folders` and anywhere below them,
+    sorted.
 
     Raises:
         RunDirError: there is none.
@@ -24,7 +36,10 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     found = {path.parent for folder in folders for path in folder.rglob(FILE_NAME)}
     if not found:
         names = ", ".join(map(str, folders))
-        raise RunDirError(f"No {FILE_NAME} under {names}: name a run directory or a sweep whose runs have finished.")
+        raise RunDirError(
+            f"No {FILE_NAME} under {names}: name a run directory or a sweep whose runs have "
+            f"finished."
+        )
     return sorted(found)
 
 
@@ -55,13 +70,26 @@ def _show(value: Any) -> str:
 
 def print_table(rows: Sequence[dict[str, Any]], baselines: dict[str, float]) -> None:
     """The comparison, with the baselines every run shares below it."""
-    table = Table(title="Held-out proteins: perplexity over masked residues, 95% bootstrap interval over proteins")
-    for column in ("model", "seed", "parameters", "training tokens", "perplexity", "95% interval", "accuracy", "time"):
+    table = Table(
+        title="Held-out proteins: perplexity over masked residues, 95% bootstrap interval over proteins"
+    )
+    for column in (
+        "model",
+        "seed",
+        "parameters",
+        "training tokens",
+        "perplexity",
+        "95% interval",
+        "accuracy",
+        "time",
+    ):
         table.add_column(column, justify="left" if column == "model" else "right")
     for row in sorted(rows, key=lambda one: one["perplexity"] or float("inf")):
         interval = f"{_show(row['low'])} - {_show(row['high'])}"
         numbers = [_show(row[key]) for key in ("seed", "parameters", "tokens", "perplexity")]
-        table.add_row(row["model"], *numbers, interval, _show(row["accuracy"]), f"{row['wall_s']:.0f} s")
+        table.add_row(
+            row["model"], *numbers, interval, _show(row["accuracy"]), f"{row['wall_s']:.0f} s"
+        )
     table.add_section()
     for name, value in baselines.items():
         table.add_row(f"[dim]{name}[/dim]", "", "", "", f"{value:.3f}", "", "", "")
@@ -118,6 +146,8 @@ def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, An
     target.mkdir(parents=True, exist_ok=True)
     write_csv(rows, target / "report.csv")
     names = [f"{row['model']}, seed {row['seed']}" for row in rows]
-    picture = comparison_figure(dict(zip(names, zip(runs, records, strict=True), strict=True)), baselines, target)
+    picture = comparison_figure(
+        dict(zip(names, zip(runs, records, strict=True), strict=True)), baselines, target
+    )
     Console().print(f"Written: {target / 'report.csv'}, {picture}")
     return rows

@@ -1,4 +1,5 @@
-"""`results.json`: the one record of what a run measured (layout: docs of the run directory in the README)."""
+"""`results.json`: the one record of what a run measured (layout: docs of the run directory in the
+README)."""
 
 import json
 import math
@@ -10,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "results.json"
-REPORTED_PACKAGES = ("lcframework", "torch", "lightning", "hydra-core", "transformers", "numpy", "triton")
+REPORTED_PACKAGES = (
+    "lcframework",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "transformers",
+    "numpy",
+    "triton",
+)
 
 
 def versions() -> dict[str, str]:
@@ -29,7 +38,9 @@ def git_revision() -> str | None:
     here = Path(__file__).resolve().parent
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

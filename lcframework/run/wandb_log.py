@@ -1,4 +1,5 @@
-"""A W&B logger whose id lives in the run directory, so that a requeued run continues its own dashboard."""
+"""A W&B logger whose id lives in the run directory, so that a requeued run continues its own
+dashboard."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from lightning.pytorch.loggers import WandbLogger
 ID_FILE = "wandb_id"
 
 
-def wandb_logger(folder: str, project: str, group: str | None = None, **options: Any) -> WandbLogger:
+def wandb_logger(
+    folder: str, project: str, group: str | None = None, **options: Any
+) -> WandbLogger:
     """Make the logger.
 
     Args:
@@ -17,7 +20,7 @@ def wandb_logger(folder: str, project: str, group: str | None = None, **options:
         group: runs shown together, for example the seeds of one experiment.
         **options: passed to `WandbLogger`.
     """
-    import wandb
+    from wandb.util import generate_id
 
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
@@ -25,8 +28,14 @@ def wandb_logger(folder: str, project: str, group: str | None = None, **options:
     if id_file.is_file():
         run = id_file.read_text().strip()
     else:
-        run = wandb.util.generate_id()
+        run = generate_id()
         id_file.write_text(run + "\n")
     return WandbLogger(
-        save_dir=folder, project=project, group=group, id=run, name=path.name, resume="allow", **options
+        save_dir=folder,
+        project=project,
+        group=group,
+        id=run,
+        name=path.name,
+        resume="allow",
+        **options,
     )

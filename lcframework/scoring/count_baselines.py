@@ -22,8 +22,8 @@ __all__ = [
     "NeighbourCounts",
     "count_residues",
     "reveal_seen",
-    "unigram_log_probabilities",
     "uniform_nll",
+    "unigram_log_probabilities",
     "unigram_nll",
 ]
 

@@ -1,6 +1,7 @@
 """Perplexity by protein length: what a long context is worth."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,7 @@ def perplexity_by_length(
         ValueError: edges that do not rise, or arrays of different shapes.
     """
     lengths, nll, n = np.asarray(lengths), np.asarray(nll, np.float64), np.asarray(n)
-    if (
-        not len(edges)
-        or edges[0] < 1
-        or any(b <= a for a, b in zip(edges, edges[1:], strict=False))
-    ):
+    if not len(edges) or edges[0] < 1 or any(b <= a for a, b in pairwise(edges)):
         raise ValueError(f"edges must be positive lengths that rise strictly, got {list(edges)}")
     if not lengths.shape == nll.shape == n.shape or lengths.ndim != 1:
         raise ValueError(

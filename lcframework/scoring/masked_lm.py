@@ -127,7 +127,7 @@ def accuracy_per_token(confusion: ArrayLike, names: Sequence[str]) -> list[dict[
     if counts.shape != (len(names), len(names)):
         raise ValueError(f"confusion must be ({len(names)}, {len(names)}), got {counts.shape}")
     rows = []
-    for token in np.flatnonzero(counts.sum(axis=1)):
+    for token in np.flatnonzero(counts.sum(axis=1)).tolist():
         n, right = int(counts[token].sum()), int(counts[token, token])
         wrong = counts[token].copy()
         wrong[token] = 0
@@ -158,5 +158,6 @@ def sum_by_protein(
         (S,) float64 sums and (S,) int64 counts.
     """
     owners = np.asarray(protein_of, dtype=np.int64)
-    sums = np.bincount(owners, np.asarray(values, dtype=np.float64), minlength=n_proteins)
+    sums = np.zeros(n_proteins)
+    np.add.at(sums, owners, np.asarray(values, dtype=np.float64))
     return sums, np.bincount(owners, minlength=n_proteins)

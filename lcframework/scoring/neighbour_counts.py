@@ -72,9 +72,7 @@ class NeighbourCounts:
         for tokens, labels in held_out:
             held += _count_triples(tokens, labels)
         if not self.counts.any() or not held.any():
-            raise ValueError(
-                "NeighbourCounts needs residues in update() and, others, in finalize()"
-            )
+            raise ValueError("NeighbourCounts needs residues in update() and others in finalize()")
         bucket_of = _buckets(self.counts)
         estimates = _estimates(self.counts)
         triples = held.nonzero()
@@ -129,7 +127,7 @@ class NeighbourCounts:
                 np.savez_compressed(
                     stream, format=np.int64(_FORMAT), counts=self.counts, weights=self.weights
                 )
-            os.replace(temporary, target)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 IGNORED = -100
 MASK = 32
-OUTCOMES = np.arange(4, 24)
-"""The 20 standard residues of ESM-2's alphabet: the only ones that are ever masked."""
 FIRST, NUM_OUTCOMES, NUM_TOKENS = 4, 20, 33
+"""ESM-2's alphabet: ids 4 to 23 of 33 are the standard residues, the only ones ever masked."""
 
 
 class Scored(NamedTuple):

@@ -1,0 +1,1 @@
+"""LightningModules, one training or evaluation objective each."""

@@ -1,9 +1,12 @@
-"""Masked language modelling on packed proteins (BERT objective; LC-PLM, arXiv 2411.08909, section 3).
+"""Masked language modelling on packed proteins (BERT objective; LC-PLM, arXiv 2411.08909, section
+3).
 
-The logits are computed only where a label is: at 15% masking the output head would otherwise do seven times the work.
+The logits are computed only where a label is: at 15% masking the output head would otherwise do
+seven times the work.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +27,21 @@ class MaskedLMTask(pl.LightningModule):
     """Trains and evaluates any packed masked language model; needs only `lightning.Trainer`.
 
     Args:
-        model: a network with `forward(tokens (T,), cu_seqlens (S+1,), max_len, at (M,)) -> logits (M, V)`,
-            `vocab_size`, `hparams`, `architecture` and `forward_flops(lengths)`.
+        model: a network with `forward(tokens (T,), cu_seqlens (S+1,), max_len, at (M,)) -> logits
+            (M, V)`, `vocab_size`, `hparams`, `architecture` and `forward_flops(lengths)`.
         optimizer: recipe for optimizer and schedule.
 
-    The loss is the mean cross-entropy in nats over a batch's scored residues. Logged in training: `train/loss`,
-    `train/perplexity`, `train/accuracy`, `train/grad_norm` (before clipping), `train/lr`, `train/tokens` (all seen so
-    far, specials included), `train/tokens_per_s` and `train/model_flops_per_s` (3 x forward FLOPs over the time between
-    steps). In validation `val/loss`, `val/perplexity`, `val/accuracy`, over all scored residues.
+    The loss is the mean cross-entropy in nats over a batch's scored residues. Logged in training:
+    `train/loss`, `train/perplexity`, `train/accuracy`, `train/grad_norm` (before clipping),
+    `train/lr`, `train/tokens` (all seen so far, specials included), `train/tokens_per_s` and
+    `train/model_flops_per_s` (3 x forward FLOPs over the time between steps). In validation
+    `val/loss`, `val/perplexity`, `val/accuracy`, over all scored residues.
     """
 
     def __init__(self, model: nn.Module, optimizer: WarmupCosineAdamW | None = None) -> None:
         super().__init__()
         self.model = model
+        self._flops: Callable[[Sequence[int]], int] = model.forward_flops  # type: ignore[assignment]
         self.optimizer_recipe = optimizer or WarmupCosineAdamW()
         # float64: counts beyond 2^24 tokens would be rounded in float32.
         self.register_buffer("tokens_seen", torch.zeros((), dtype=torch.float64))
@@ -65,7 +70,7 @@ class MaskedLMTask(pl.LightningModule):
         self._stop_if_not_finite(loss, batch)
         with torch.no_grad():
             self.tokens_seen += batch.num_tokens * self.trainer.world_size
-            accuracy = (logits.argmax(-1) == targets).float().mean()
+            accuracy = logits.argmax(-1).eq(targets).float().mean()
         size = targets.numel()
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
         values = {"train/perplexity": loss.detach().exp(), "train/accuracy": accuracy}
@@ -80,7 +85,7 @@ class MaskedLMTask(pl.LightningModule):
             return {}
         per_second = self.trainer.world_size / (now - last)
         lengths = batch.cu_seqlens.diff().tolist()
-        flops = 3 * self.model.forward_flops(lengths)  # backward costs two forwards
+        flops = 3 * self._flops(lengths)  # backward costs two forwards
         return {
             "train/tokens_per_s": batch.num_tokens * per_second,
             "train/model_flops_per_s": flops * per_second,
@@ -95,11 +100,17 @@ class MaskedLMTask(pl.LightningModule):
         path = Path(self.trainer.default_root_dir) / "checkpoints" / f"nonfinite_step={step}.ckpt"
         self.trainer.save_checkpoint(path)
         ids = batch.sequence_ids.tolist()
-        datamodule = getattr(self.trainer, "datamodule", None)
-        names = datamodule.sequence_names("train", ids) if hasattr(datamodule, "sequence_names") else ids
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        names = (
+            datamodule.sequence_names("train", ids)
+            if hasattr(datamodule, "sequence_names")
+            else ids
+        )
         raise NonFiniteLossError(
-            f"The loss became {loss.item()} at step {step} on the proteins {', '.join(map(str, names))}. The state "
-            f"before this step is saved in {path}. Cures: a lower optimizer.lr, more warm-up, a smaller "
+            f"The loss became {loss.item()} at step {step} on the proteins "
+            f"{', '.join(map(str, names))}. The state "
+            f"before this step is saved in {path}. Cures: a lower optimizer.lr, more "
+            f"warm-up, a smaller "
             "trainer.gradient_clip_val, or trainer.precision=32-true to rule out overflow."
         )
 
@@ -122,7 +133,10 @@ class MaskedLMTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the corpus values, computed once over everything."""
         loss, accuracy = self.val_loss.compute(), self.val_accuracy.compute()
-        self.log_dict({"val/loss": loss, "val/perplexity": loss.exp(), "val/accuracy": accuracy}, prog_bar=True)
+        self.log_dict(
+            {"val/loss": loss, "val/perplexity": loss.exp(), "val/accuracy": accuracy},
+            prog_bar=True,
+        )
         self.val_loss.reset()
         self.val_accuracy.reset()
 
@@ -137,4 +151,7 @@ class MaskedLMTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what rebuilds the network, so that a checkpoint file stands alone."""
-        checkpoint["lcframework_model"] = {"architecture": self.model.architecture, "hparams": self.model.hparams}
+        checkpoint["lcframework_model"] = {
+            "architecture": self.model.architecture,
+            "hparams": self.model.hparams,
+        }

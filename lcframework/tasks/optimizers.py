@@ -11,11 +11,13 @@ from torch import nn
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split parameters into decayed and not decayed ones.
 
-    Not decayed: everything of fewer than two dimensions (biases, norm gains, the skip D) and what a module marks with
-    `_no_weight_decay` (A_log, whose decay would change the state-space model's time constants).
+    Not decayed: everything of fewer than two dimensions (biases, norm gains, the skip D) and what a
+    module marks with `_no_weight_decay` (A_log, whose decay would change the state-space model's
+    time constants).
 
     Returns:
-        Two optimizer groups, each in the module's own parameter order, so that saved optimizer states match again.
+        Two optimizer groups, each in the module's own parameter order, so that saved optimizer
+        states match again.
     """
     decayed, free = [], []
     for parameter in module.parameters():
@@ -23,11 +25,15 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
             continue
         spared = parameter.ndim < 2 or getattr(parameter, "_no_weight_decay", False)
         (free if spared else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final_ratio: float) -> float:
-    """Factor on the peak learning rate: linear from 1/warmup to 1, then half a cosine down to `final_ratio`."""
+    """Factor on the peak learning rate: linear from 1/warmup to 1, then half a cosine down to
+    `final_ratio`."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
@@ -42,7 +48,8 @@ class WarmupCosineAdamW:
         lr: peak learning rate.
         betas: AdamW's running-average coefficients.
         weight_decay: decoupled decay of matrices; see `decay_groups` for what is spared.
-        warmup_fraction: share of all optimizer steps spent warming up; used when `warmup_steps` is None.
+        warmup_fraction: share of all optimizer steps spent warming up; used when `warmup_steps` is
+            None.
         warmup_steps: number of warm-up steps.
         final_ratio: learning rate at the end over the peak.
         total_steps: length of the schedule; None takes the trainer's estimate.
@@ -69,14 +76,22 @@ class WarmupCosineAdamW:
         total = self.total_steps if self.total_steps is not None else estimated_steps
         if not math.isfinite(total) or total < 1:
             raise ValueError(
-                "The learning-rate schedule needs a length: set trainer.max_steps or trainer.max_epochs, "
+                "The learning-rate schedule needs a length: set trainer.max_steps or "
+                "trainer.max_epochs, "
                 "or optimizer.total_steps."
             )
         total = int(total)
-        warmup = self.warmup_steps if self.warmup_steps is not None else math.ceil(self.warmup_fraction * total)
+        warmup = (
+            self.warmup_steps
+            if self.warmup_steps is not None
+            else math.ceil(self.warmup_fraction * total)
+        )
         fused = any(parameter.is_cuda for parameter in module.parameters())
         optimizer = torch.optim.AdamW(
-            decay_groups(module, self.weight_decay), lr=self.lr, betas=tuple(self.betas), fused=fused
+            decay_groups(module, self.weight_decay),
+            lr=self.lr,
+            betas=(self.betas[0], self.betas[1]),
+            fused=fused,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step, warmup, total, self.final_ratio)

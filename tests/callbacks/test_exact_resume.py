@@ -15,7 +15,9 @@ def draw():
 
 def test_every_generator_continues_where_it_was(tmp_path):
     draw()
-    AtomicCheckpointIO().save_checkpoint({"random_state": [capture_random_state()]}, tmp_path / "a.ckpt")
+    AtomicCheckpointIO().save_checkpoint(
+        {"random_state": [capture_random_state()]}, tmp_path / "a.ckpt"
+    )
     expected = draw()
     draw()
     restore_random_state(load_checkpoint(tmp_path / "a.ckpt")["random_state"][0])

@@ -24,12 +24,15 @@ def model():
 
 
 def one_mamba(mixer: BiMambaS, u, direction):
-    """A plain Mamba-1 layer over one sequence (L, d), written from the Mamba paper, with the shared projections."""
+    """A plain Mamba-1 layer over one sequence (L, d), written from the Mamba paper, with the shared
+    projections."""
     x, z = mixer.in_proj(u).chunk(2, dim=-1)
     padded = F.pad(x.T[None], (mixer.conv_weight.shape[2] - 1, 0))
     weight, bias = mixer.conv_weight[direction], mixer.conv_bias[direction]
     x = F.silu(F.conv1d(padded, weight[:, None], bias, groups=x.shape[1])[0].T)
-    parts = (x @ mixer.x_proj[direction].T).split([mixer.dt_rank, mixer.d_state, mixer.d_state], dim=-1)
+    parts = (x @ mixer.x_proj[direction].T).split(
+        [mixer.dt_rank, mixer.d_state, mixer.d_state], dim=-1
+    )
     dt = F.softplus(parts[0] @ mixer.dt_proj[direction].T + mixer.dt_bias[direction])
     A, h, outputs = -torch.exp(mixer.A_log[direction]), 0.0, []
     for x_t, dt_t, B_t, C_t in zip(x, dt, parts[1], parts[2], strict=True):
@@ -87,7 +90,9 @@ def test_gradcheck_of_a_block():
     names, values = zip(*mixer.named_parameters(), strict=True)
 
     def call(u, *values):
-        return torch.func.functional_call(mixer, dict(zip(names, values, strict=True)), (u, cu(3, 4)))
+        return torch.func.functional_call(
+            mixer, dict(zip(names, values, strict=True)), (u, cu(3, 4))
+        )
 
     assert torch.autograd.gradcheck(call, (u, *values))
 
@@ -126,14 +131,20 @@ def test_checkpointing_changes_no_gradient():
 
 def test_state_dict_holds_each_shared_projection_once(model):
     keys = [key for key in model.state_dict() if "blocks.0" in key and "proj" in key]
-    assert sorted(keys) == [f"blocks.0.mixer.{n}" for n in ("dt_proj", "in_proj.weight", "out_proj.weight", "x_proj")]
+    assert sorted(keys) == [
+        f"blocks.0.mixer.{n}" for n in ("dt_proj", "in_proj.weight", "out_proj.weight", "x_proj")
+    ]
     again = LCPLM(**model.hparams)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(tokens(9), cu(9)), model(tokens(9), cu(9)))
 
 
 def test_scan_parameters_are_spared_from_weight_decay(model):
-    spared = {n.split(".")[-1] for n, p in model.named_parameters() if getattr(p, "_no_weight_decay", False)}
+    spared = {
+        n.split(".")[-1]
+        for n, p in model.named_parameters()
+        if getattr(p, "_no_weight_decay", False)
+    }
     assert {"A_log", "D"} <= spared
 
 

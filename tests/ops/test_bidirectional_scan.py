@@ -45,10 +45,17 @@ def run(values, cu, backend, **options):
     """(y, final states, gradient of each argument) under fixed random output gradients."""
     borders = torch.tensor(cu, dtype=torch.int32)
     y, final = bidirectional_scan(
-        **values, dt_softplus=True, cu_seqlens=borders, return_final_states=True, backend=backend, **options
+        **values,
+        dt_softplus=True,
+        cu_seqlens=borders,
+        return_final_states=True,
+        backend=backend,
+        **options,
     )
     generator = torch.Generator().manual_seed(9)
-    weights = [torch.randn(one.shape, generator=generator, dtype=torch.float64) for one in (y, final)]
+    weights = [
+        torch.randn(one.shape, generator=generator, dtype=torch.float64) for one in (y, final)
+    ]
     loss = (y.double() * weights[0]).sum() + (final.double() * weights[1]).sum()
     grads = torch.autograd.grad(loss, list(values.values()))
     return {"y": y, "final": final, **dict(zip(values, grads, strict=True))}
@@ -92,7 +99,10 @@ def test_gradcheck():
 
     def call(*arguments):
         return bidirectional_scan(
-            **dict(zip(values, arguments, strict=True)), dt_softplus=True, cu_seqlens=cu, return_final_states=True
+            **dict(zip(values, arguments, strict=True)),
+            dt_softplus=True,
+            cu_seqlens=cu,
+            return_final_states=True,
         )
 
     assert torch.autograd.gradcheck(call, tuple(values.values()))

@@ -15,7 +15,9 @@ def by_segments(x, weight, bias, cu):
         for start, stop in zip(cu[:-1], cu[1:], strict=True):
             piece = x[start:stop].flip(0) if direction else x[start:stop]
             padded = F.pad(piece.T[None], (taps - 1, 0))
-            out = F.conv1d(padded, weight[direction][:, None], bias[direction], groups=x.shape[1])[0].T
+            out = F.conv1d(padded, weight[direction][:, None], bias[direction], groups=x.shape[1])[
+                0
+            ].T
             parts.append(F.silu(out.flip(0) if direction else out))
         outputs.append(torch.cat(parts))
     return torch.stack(outputs)
@@ -26,7 +28,9 @@ def by_segments(x, weight, bias, cu):
 def test_equals_conv1d_of_each_segment_with_gradients(cu, taps):
     generator = torch.Generator().manual_seed(0)
     shapes = [(cu[-1], 5), (2, 5, taps), (2, 5)]
-    values = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
+    values = [
+        torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes
+    ]
     found = bidirectional_short_conv(*values, torch.tensor(cu, dtype=torch.int32))
     expected = by_segments(*values, cu)
     torch.testing.assert_close(found, expected)
@@ -37,4 +41,6 @@ def test_equals_conv1d_of_each_segment_with_gradients(cu, taps):
 
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"got \[\(3, 5\)"):
-        bidirectional_short_conv(torch.zeros(3, 5), torch.zeros(2, 4, 4), torch.zeros(2, 4), torch.tensor([0, 3]))
+        bidirectional_short_conv(
+            torch.zeros(3, 5), torch.zeros(2, 4, 4), torch.zeros(2, 4), torch.tensor([0, 3])
+        )

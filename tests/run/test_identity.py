@@ -36,7 +36,10 @@ def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path):
             sys.stdin.read()
     """
     holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(RunDirError, match=f"pid {holder.pid} on"), RunDirLock(tmp_path):

@@ -20,7 +20,16 @@ def test_groups_spare_vectors_and_marked_matrices():
 
 def test_schedule_by_hand():
     factors = [warmup_cosine(step, 2, 6, 0.1) for step in range(8)]
-    expected = [0.5, 1.0, 1.0, 0.1 + 0.9 * 0.8535533905932737, 0.55, 0.1 + 0.9 * 0.1464466094067262, 0.1, 0.1]
+    expected = [
+        0.5,
+        1.0,
+        1.0,
+        0.1 + 0.9 * 0.8535533905932737,
+        0.55,
+        0.1 + 0.9 * 0.1464466094067262,
+        0.1,
+        0.1,
+    ]
     assert factors == pytest.approx(expected)
 
 

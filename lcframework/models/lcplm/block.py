@@ -1,11 +1,13 @@
 """The BiMamba-S block in its one-projection form.
 
-The published block runs two Mamba layers whose input and output projections are tied, one of them on the reversed
-sequence. Both projections act on each token alone and have no bias, so they commute with the reversal: one input
-projection, two convolutions and scans, y = out_proj((y_fwd + y_rev) * silu(z)) is exactly the same function with half
-the matrix work. One Linear each, so no loader, optimizer or sharded strategy can untie them.
+The published block runs two Mamba layers whose input and output projections are tied, one of them
+on the reversed sequence. Both projections act on each token alone and have no bias, so they commute
+with the reversal: one input projection, two convolutions and scans, y = out_proj((y_fwd + y_rev) *
+silu(z)) is exactly the same function with half the matrix work. One Linear each, so no loader,
+optimizer or sharded strategy can untie them.
 
-Legend: T tokens, d model width, E = expand d inner width, N states, R rank of the step projection, K taps.
+Legend: T tokens, d model width, E = expand d inner width, N states, R rank of the step projection,
+    K taps.
 """
 
 import math
@@ -54,14 +56,16 @@ class BiMambaS(nn.Module):
         self.A_log = nn.Parameter(torch.empty(2, inner, d_state))
         self.D = nn.Parameter(torch.empty(2, inner))
         self.out_proj = nn.Linear(inner, d_model, bias=False)
-        # Decaying these would pull the state-space model's time constants and skips, not its weights.
+        # Decaying these would pull the state-space model's time constants and skips, not its
+        # weights.
         for parameter in (self.A_log, self.D, self.dt_bias, self.conv_bias):
             parameter._no_weight_decay = True  # type: ignore[attr-defined]
         self._initialise(n_layers)
 
     @torch.no_grad()
     def _initialise(self, n_layers: int) -> None:
-        """Published initial values: Mamba-1's for the scan, out_proj scaled down by the square root of the depth."""
+        """Published initial values: Mamba-1's for the scan, out_proj scaled down by the square root
+        of the depth."""
         _, inner, taps = self.conv_weight.shape
         bound = taps**-0.5  # torch's own bound for a depthwise convolution
         self.conv_weight.uniform_(-bound, bound)
@@ -71,7 +75,9 @@ class BiMambaS(nn.Module):
         low, high = math.log(DT_MIN), math.log(DT_MAX)
         dt = torch.exp(torch.rand_like(self.dt_bias) * (high - low) + low).clamp(min=DT_FLOOR)
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
-        self.A_log.copy_(torch.arange(1, self.d_state + 1, dtype=self.A_log.dtype).log().expand_as(self.A_log))
+        self.A_log.copy_(
+            torch.arange(1, self.d_state + 1, dtype=self.A_log.dtype).log().expand_as(self.A_log)
+        )
         self.D.fill_(1.0)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
         self.out_proj.weight.div_(math.sqrt(n_layers))
@@ -100,7 +106,8 @@ class BiMambaS(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: residual + mixer(norm(residual)); there is no MLP. The residual stays in fp32."""
+    """Pre-norm residual block: residual + mixer(norm(residual)); there is no MLP. The residual
+    stays in fp32."""
 
     def __init__(self, d_model: int, norm_eps: float, mixer: BiMambaS) -> None:
         super().__init__()

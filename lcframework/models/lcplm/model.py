@@ -1,10 +1,13 @@
-"""LC-PLM: embedding, BiMamba-S blocks, final norm, language-model head (arXiv 2411.08909, section 3; released model).
+"""LC-PLM: embedding, BiMamba-S blocks, final norm, language-model head (arXiv 2411.08909, section
+3; released model).
 
-What is unusual: no MLP and no position encoding; the vocabulary is padded from 33 to 128 rows; embedding and head are
-not tied; the residual stream stays in fp32 under autocast; the native input is a pack, in which every protein gets
-the logits it would get alone. (The published code ignores the attention mask, so padding changes its results.)
+What is unusual: no MLP and no position encoding; the vocabulary is padded from 33 to 128 rows;
+embedding and head are not tied; the residual stream stays in fp32 under autocast; the native input
+is a pack, in which every protein gets the logits it would get alone. (The published code ignores
+the attention mask, so padding changes its results.)
 
-Legend: T tokens of the pack, S proteins, B batch rows, L row length, d model width, V padded vocabulary.
+Legend: T tokens of the pack, S proteins, B batch rows, L row length, d model width, V padded
+    vocabulary.
 """
 
 import math
@@ -64,15 +67,24 @@ class LCPLM(nn.Module):
         self.hparams: dict[str, Any] = {
             key: value for key, value in locals().items() if key not in ("self", "__class__")
         }
-        if min(d_model, n_layers, d_state, d_conv, expand, vocab_size) < 1 or pad_vocab_to < vocab_size:
-            raise ValueError(f"all sizes must be positive and pad_vocab_to >= vocab_size, got {self.hparams}")
+        if (
+            min(d_model, n_layers, d_state, d_conv, expand, vocab_size) < 1
+            or pad_vocab_to < vocab_size
+        ):
+            raise ValueError(
+                f"all sizes must be positive and pad_vocab_to >= vocab_size, got {self.hparams}"
+            )
         rank = math.ceil(d_model / 16) if dt_rank == "auto" else int(dt_rank)
         self.d_model, self.vocab_size, self.rank = d_model, vocab_size, rank
         self.gradient_checkpointing = gradient_checkpointing
         self.embedding = nn.Embedding(pad_vocab_to, d_model)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.blocks = nn.ModuleList(
-            Block(d_model, norm_eps, BiMambaS(d_model, d_state, d_conv, expand, rank, n_layers, scan_backend))
+            Block(
+                d_model,
+                norm_eps,
+                BiMambaS(d_model, d_state, d_conv, expand, rank, n_layers, scan_backend),
+            )
             for _ in range(n_layers)
         )
         self.norm = nn.RMSNorm(d_model, eps=norm_eps)
@@ -93,7 +105,9 @@ class LCPLM(nn.Module):
             ValueError: input that is not packed.
         """
         if tokens.ndim != 1:
-            raise ValueError(f"LCPLM takes packed tokens (T,), got {tuple(tokens.shape)}; see forward_padded.")
+            raise ValueError(
+                f"LCPLM takes packed tokens (T,), got {tuple(tokens.shape)}; see forward_padded."
+            )
         residual = self.embedding(tokens)
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
@@ -103,7 +117,11 @@ class LCPLM(nn.Module):
         return self.norm(residual)
 
     def forward(
-        self, tokens: Tensor, cu_seqlens: Tensor, max_len: int | None = None, at: Tensor | None = None
+        self,
+        tokens: Tensor,
+        cu_seqlens: Tensor,
+        max_len: int | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
         """Logits (T, V), or (M, V) at the positions `at` (M,); arguments as `encode`."""
         hidden = self.encode(tokens, cu_seqlens, max_len)
@@ -122,7 +140,9 @@ class LCPLM(nn.Module):
         mask = attention_mask.bool()
         lengths = mask.sum(1)
         if tokens.shape != mask.shape or bool((lengths == 0).any()):
-            raise ValueError("tokens and attention_mask must be (B, L) and every row must hold a token.")
+            raise ValueError(
+                "tokens and attention_mask must be (B, L) and every row must hold a token."
+            )
         cu_seqlens = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
         logits = self(tokens[mask], cu_seqlens, int(lengths.max()))
         out = logits.new_zeros(*tokens.shape, logits.shape[-1])
@@ -130,7 +150,8 @@ class LCPLM(nn.Module):
         return out
 
     def num_parameters(self, part: str = "all") -> int:
-        """Count the scalars of "all", of "blocks" (the repeated layers), or of "embeddings" (input and head)."""
+        """Count the scalars of "all", of "blocks" (the repeated layers), or of "embeddings" (input
+        and head)."""
         if part not in PARTS:
             raise ValueError(f"part must be one of {PARTS}, got {part!r}")
         chosen = {
@@ -143,15 +164,17 @@ class LCPLM(nn.Module):
     def forward_flops(self, lengths: Sequence[int]) -> int:
         """Floating-point operations of one forward with logits everywhere, two per multiply-add.
 
-        Per block and token: 2 d 2E + 2 E d for the projections; per direction 2 E (R + 2N) + 2 R E for the step and the
-        maps, 2 E K for the convolution and 9 E N for the scan (decay product and exponential, input product, state
-        update, output sum). Per token 2 d V for the head.
+        Per block and token: 2 d 2E + 2 E d for the projections; per direction 2 E (R + 2N) + 2 R E
+        for the step and the maps, 2 E K for the convolution and 9 E N for the scan (decay product
+        and exponential, input product, state update, output sum). Per token 2 d V for the head.
 
         Args:
             lengths: tokens of each protein, specials included; only their sum matters.
         """
         h = self.hparams
         d, inner, n, rank = h["d_model"], h["expand"] * h["d_model"], h["d_state"], self.rank
-        direction = 2 * inner * (rank + 2 * n) + 2 * rank * inner + 2 * inner * h["d_conv"] + 9 * inner * n
+        direction = (
+            2 * inner * (rank + 2 * n) + 2 * rank * inner + 2 * inner * h["d_conv"] + 9 * inner * n
+        )
         per_token = h["n_layers"] * (6 * d * inner + 2 * direction) + 2 * d * h["pad_vocab_to"]
         return sum(lengths) * per_token

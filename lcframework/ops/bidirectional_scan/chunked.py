@@ -1,11 +1,14 @@
-"""The selective scan in PyTorch: chunks of both directions advance together, states are kept at chunk borders only.
+"""The selective scan in PyTorch: chunks of both directions advance together, states are kept at
+chunk borders only.
 
-Three passes: each chunk's own contribution to its last state; a short scan over chunk borders; a replay that writes
-the outputs. The backward pass recomputes a chunk's states from its border, so memory stays a small multiple of the
-input. All exponentials are of non-positive numbers (decays), nothing is divided by a decay, and a reset is a decay of
-exactly zero, so neither long sequences nor extreme steps overflow.
+Three passes: each chunk's own contribution to its last state; a short scan over chunk borders; a
+replay that writes the outputs. The backward pass recomputes a chunk's states from its border, so
+memory stays a small multiple of the input. All exponentials are of non-positive numbers (decays),
+nothing is divided by a decay, and a reset is a decay of exactly zero, so neither long sequences nor
+extreme steps overflow.
 
-Legend: T tokens, S segments, E channels (innermost), N states, K steps per chunk, c chunks, W = 2 c lanes, G lanes of
+Legend: T tokens, S segments, E channels (innermost), N states, K steps per chunk, c chunks, W = 2 c
+    lanes, G lanes of
 one group (a group's buffers fit the cache).
 """
 
@@ -18,12 +21,14 @@ from lcframework.ops.bidirectional_scan.layout import Layout
 
 GROUP_ELEMENTS = 1 << 17
 RESET = 3.0e38
-"""Stands for an infinite step: times any decay rate below -1e-30 it underflows exp to exactly 0, without inf * 0."""
+"""Stands for an infinite step: times any decay rate below -1e-30 it underflows exp to exactly 0,
+without inf * 0."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Some lanes of one direction with everything a step needs, shaped to broadcast over (G, N, E)."""
+    """Some lanes of one direction with everything a step needs, shaped to broadcast over (G, N,
+    E)."""
 
     lanes: slice
     A: Tensor  # (1, N, E)
@@ -58,7 +63,9 @@ def _resets(layout: Layout, dt: Tensor) -> Tensor:
     return decay_step
 
 
-def _inject(h: Tensor, event: tuple[Tensor, Tensor], dt_k: Tensor, A: Tensor, initial: Tensor) -> None:
+def _inject(
+    h: Tensor, event: tuple[Tensor, Tensor], dt_k: Tensor, A: Tensor, initial: Tensor
+) -> None:
     """Add the decayed initial states of the segments that start at this step to `h` (G, N, E)."""
     lane, segment = event
     h[lane] += torch.exp(dt_k[lane, None] * A) * initial[segment]
@@ -67,12 +74,17 @@ def _inject(h: Tensor, event: tuple[Tensor, Tensor], dt_k: Tensor, A: Tensor, in
 def _advance_chunks(
     layout: Layout, groups: list[Group], dt: Tensor, shape: torch.Size, initial: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Each chunk from a zero state: (its last state, the decay of what enters it), both (W, N, E)."""
+    """Each chunk from a zero state: (its last state, the decay of what enters it), both (W, N,
+    E)."""
     last, through = dt.new_zeros(shape), dt.new_empty(shape)
     for group in groups:
         h = last[group.lanes]
         a = torch.empty_like(h)
-        events = layout.starts.in_lanes(group.lanes.start, group.lanes.stop) if initial is not None else {}
+        events = (
+            layout.starts.in_lanes(group.lanes.start, group.lanes.stop)
+            if initial is not None
+            else {}
+        )
         for k in range(layout.steps):
             torch.mul(group.decay_step[k], group.A, out=a).exp_()
             h.mul_(a).addcmul_(group.B[k], group.u[k])
@@ -90,7 +102,9 @@ def _borders(last: Tensor, through: Tensor, chunks: int, backward: bool = False)
     order = range(chunks - 1, 0, -1) if backward else range(chunks - 1)
     for chunk in order:
         following = chunk - 1 if backward else chunk + 1
-        torch.addcmul(last[:, chunk], through[:, chunk], entering[:, chunk], out=entering[:, following])
+        torch.addcmul(
+            last[:, chunk], through[:, chunk], entering[:, chunk], out=entering[:, following]
+        )
     return entering.view(-1, *last.shape[2:])
 
 
@@ -125,10 +139,11 @@ def _replay(
 
 
 class _Scan(torch.autograd.Function):
-    """y (2, T, E) and final states (2 S, N, E) from x, dt (2, T, E), A (2, N, E), B, C (2, T, N)."""
+    """y (2, T, E) and final states (2 S, N, E) from x, dt (2, T, E), A (2, N, E), B, C (2, T,
+    N)."""
 
     @staticmethod
-    def forward(ctx, x, dt, A, B, C, initial, cu_seqlens, want_finals):  # noqa: D102
+    def forward(ctx, x, dt, A, B, C, initial, cu_seqlens, want_finals):
         layout = Layout.of(cu_seqlens, x.shape[1])
         dt_c, B_c, C_c = layout.cut(dt), layout.cut(B), layout.cut(C)
         u = layout.cut(x) * dt_c
@@ -144,18 +159,21 @@ class _Scan(torch.autograd.Function):
         return y, finals
 
     @staticmethod
-    def backward(ctx, grad_y, grad_finals):  # type: ignore[override]  # noqa: D102
+    def backward(ctx, grad_y, grad_finals):  # type: ignore[override]
         x, dt, A, B, C, initial, entering = ctx.saved_tensors
         layout = ctx.layout
         x_c, dt_c, B_c, C_c = (layout.cut(one) for one in (x, dt, B, C))
-        work = _Backward(layout, x_c, dt_c, A, B_c, C_c, layout.cut(grad_y), initial, entering, grad_finals)
+        work = _Backward(
+            layout, x_c, dt_c, A, B_c, C_c, layout.cut(grad_y), initial, entering, grad_finals
+        )
         work.run()
         joined = [layout.join(one) for one in (work.dx, work.ddt, work.dB, work.dC)]
         return joined[0], joined[1], work.dA, joined[2], joined[3], work.d_initial, None, None
 
 
 class _Backward:
-    """The adjoint recurrence g_k = C_k dy_k + a_{k+1} g_{k+1}, chunk by chunk from the last step to the first."""
+    """The adjoint recurrence g_k = C_k dy_k + a_{k+1} g_{k+1}, chunk by chunk from the last step to
+    the first."""
 
     def __init__(self, layout, x, dt, A, B, C, dy, initial, entering, grad_finals) -> None:
         self.layout, self.x, self.dt, self.A, self.C, self.dy = layout, x, dt, A, C, dy
@@ -171,8 +189,11 @@ class _Backward:
         for group in self.groups:
             self._group(group, leaving[group.lanes])
 
-    def _add_output(self, g: Tensor, group: Group, k: int, ends: dict[int, tuple[Tensor, Tensor]]) -> None:
-        """Add what the output and, at segment ends, the final state say about the state after step k."""
+    def _add_output(
+        self, g: Tensor, group: Group, k: int, ends: dict[int, tuple[Tensor, Tensor]]
+    ) -> None:
+        """Add what the output and, at segment ends, the final state say about the state after step
+        k."""
         g.addcmul_(self.C[k, group.lanes, :, None], self.dy[k, group.lanes, None])
         if k in ends:
             lane, segment = ends[k]
@@ -198,7 +219,8 @@ class _Backward:
         return _borders(first, through, self.layout.chunks, backward=True)
 
     def _states(self, group: Group) -> tuple[Tensor, Tensor]:
-        """Recompute decays and states of every step of a group: (K, G, N, E) and (K + 1, G, N, E)."""
+        """Recompute decays and states of every step of a group: (K, G, N, E) and (K + 1, G, N,
+        E)."""
         first, stop = group.lanes.start, group.lanes.stop
         a = group.decay_step * group.A
         a.exp_()
@@ -207,7 +229,7 @@ class _Backward:
         starts = self.layout.starts.in_lanes(first, stop) if self.initial is not None else {}
         for k in range(self.layout.steps):
             torch.mul(group.B[k], group.u[k], out=h[k + 1]).addcmul_(a[k], h[k])
-            if k in starts:
+            if k in starts and self.initial is not None:
                 _inject(h[k + 1], starts[k], self.dt[k, group.lanes], group.A[0], self.initial)
         return a, h
 
@@ -220,7 +242,9 @@ class _Backward:
         dA = torch.zeros_like(g)
         through_decay = torch.empty_like(g)
         ends = self._ends(group)
-        starts = self.layout.starts.in_lanes(lanes.start, lanes.stop) if self.initial is not None else {}
+        starts = (
+            self.layout.starts.in_lanes(lanes.start, lanes.stop) if self.initial is not None else {}
+        )
         ddt = self.ddt[:, lanes]
         for k in reversed(range(steps)):
             self._add_output(g, group, k, ends)
@@ -233,9 +257,9 @@ class _Backward:
                 self._start_gradients(group, k, starts[k], adjoints[k], dA, ddt[k])
         self.dA[0 if lanes.start < self.layout.chunks else 1] += dA.sum(0)
         flat = (-1, *g.shape[1:])
-        self.dC[:, lanes] = torch.bmm(h[1:].reshape(flat), self.dy[:, lanes].reshape(-1, g.shape[2], 1)).view(
-            steps, -1, g.shape[1]
-        )
+        self.dC[:, lanes] = torch.bmm(
+            h[1:].reshape(flat), self.dy[:, lanes].reshape(-1, g.shape[2], 1)
+        ).view(steps, -1, g.shape[1])
         flat_adjoints = adjoints.view(flat)
         u = group.u.reshape(-1, g.shape[2], 1)
         self.dB[:, lanes] = torch.bmm(flat_adjoints, u).view(steps, -1, g.shape[1])
@@ -244,7 +268,9 @@ class _Backward:
         torch.mul(du, self.dt[:, lanes], out=self.dx[:, lanes])
         ddt.addcmul_(du, self.x[:, lanes])
 
-    def _start_gradients(self, group: Group, k: int, event, adjoint: Tensor, dA: Tensor, ddt_k: Tensor) -> None:
+    def _start_gradients(
+        self, group: Group, k: int, event, adjoint: Tensor, dA: Tensor, ddt_k: Tensor
+    ) -> None:
         """Gradients through the initial states of the segments that start at step k."""
         lane, segment = event
         assert self.initial is not None and self.d_initial is not None

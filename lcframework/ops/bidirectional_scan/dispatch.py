@@ -1,6 +1,8 @@
-"""The entry of the bidirectional selective scan: checks, backend choice, skip, gate and sum of directions.
+"""The entry of the bidirectional selective scan: checks, backend choice, skip, gate and sum of
+directions.
 
-Legend: T tokens of the pack, S segments, E channels, N states; the leading axis of size 2 is the direction, 0 forward
+Legend: T tokens of the pack, S segments, E channels, N states; the leading axis of size 2 is the
+    direction, 0 forward
 in time, 1 backward.
 """
 
@@ -33,10 +35,10 @@ def bidirectional_scan(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan every segment of a pack in both directions, add the directions, gate.
 
-    Per direction h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t and y_t = C_t . h_t + D x_t, from each segment's start
-    (direction 1: from its end); the result is (y_0 + y_1) * silu(z). Source: Gu & Dao 2023, equations 2 and 3;
-    LC-PLM, arXiv 2411.08909, section 3, in the one-projection form. The recurrence runs in float32, in float64 for
-    float64 inputs.
+    Per direction h_t = exp(dt_t A) h_{t-1} + dt_t x_t B_t and y_t = C_t . h_t + D x_t, from each
+    segment's start (direction 1: from its end); the result is (y_0 + y_1) * silu(z). Source: Gu &
+    Dao 2023, equations 2 and 3; LC-PLM, arXiv 2411.08909, section 3, in the one-projection form.
+    The recurrence runs in float32, in float64 for float64 inputs.
 
     Args:
         x: (2, T, E) inputs of the two directions, in the pack's order of time.
@@ -50,11 +52,13 @@ def bidirectional_scan(
         dt_softplus: apply softplus to the step.
         cu_seqlens: (S+1,) int32, from 0 to T, strictly increasing; None for one segment.
         initial_states: (2, S, E, N) states before each segment's first step in each direction.
-        return_final_states: also return the states after each segment's last step in each direction.
+        return_final_states: also return the states after each segment's last step in each
+            direction.
         backend: "auto" (chunked), "chunked" or "reference".
 
     Returns:
-        y (T, E) in the dtype of `x`; with `return_final_states` also (2, S, E, N) in the dtype of the recurrence.
+        y (T, E) in the dtype of `x`; with `return_final_states` also (2, S, E, N) in the dtype of
+        the recurrence.
 
     Raises:
         ValueError: shapes, borders or a backend that do not fit.
@@ -115,7 +119,9 @@ def _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states) -> Tensor:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     for name, value in {"x": x, **{name: value for name, (value, _) in expected.items()}}.items():
         if value is not None and value.dtype not in DTYPES:
-            raise TypeError(f"{name} must be a float tensor of 16, 32 or 64 bits, got {value.dtype}")
+            raise TypeError(
+                f"{name} must be a float tensor of 16, 32 or 64 bits, got {value.dtype}"
+            )
         if value is not None and value.device != x.device:
             raise ValueError(f"{name} is on {value.device}, x on {x.device}")
     # Looking into a CUDA tensor would make the host wait for the device.

@@ -1,8 +1,9 @@
 """How a pack is cut for the chunked scan, and where its segments begin and end in that cut.
 
-The pack is cut into chunks of K tokens without regard to segments; a segment's first token carries a decay of zero, which
-is a reset. Each direction's chunks are lanes that advance together, step by step. The reverse direction is the same
-scan over the reversed pack. Legend: T tokens, S segments, K steps per chunk, c chunks, W = 2 c lanes (direction-major).
+The pack is cut into chunks of K tokens without regard to segments; a segment's first token carries
+a decay of zero, which is a reset. Each direction's chunks are lanes that advance together, step by
+step. The reverse direction is the same scan over the reversed pack. Legend: T tokens, S segments, K
+steps per chunk, c chunks, W = 2 c lanes (direction-major).
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ MIN_STEPS, MAX_STEPS = 8, 64
 
 
 def choose_steps(tokens: int) -> int:
-    """Chunk length: long enough that chunk borders are few, short enough that a chunk's states fit the cache."""
+    """Chunk length: long enough that chunk borders are few, short enough that a chunk's states fit
+    the cache."""
     steps = MIN_STEPS
     while steps < MAX_STEPS and steps * steps < tokens // 8:
         steps *= 2
@@ -72,7 +74,9 @@ class Layout:
         cu = cu_seqlens.long()
         starts = torch.stack([cu[:-1], tokens - cu[1:]])
         ends = torch.stack([cu[1:] - 1, tokens - 1 - cu[:-1]])
-        return cls(tokens, steps, chunks, _events(starts, steps, chunks), _events(ends, steps, chunks))
+        return cls(
+            tokens, steps, chunks, _events(starts, steps, chunks), _events(ends, steps, chunks)
+        )
 
     def cut(self, value_2Tx: Tensor) -> Tensor:
         """(2, T, X) in pack order -> (K, W, X) in each direction's own time; the tail is zero."""

@@ -1,6 +1,8 @@
-"""The selective scan as it is defined, one step at a time: slow, obvious, the oracle of every faster path.
+"""The selective scan as it is defined, one step at a time: slow, obvious, the oracle of every
+faster path.
 
-Legend: T tokens of the pack, S segments, E channels, N states. Source: Gu & Dao 2023 (Mamba), equations 2 and 3 with the
+Legend: T tokens of the pack, S segments, E channels, N states. Source: Gu & Dao 2023 (Mamba),
+    equations 2 and 3 with the
 discretisation B_bar = dt B; two directions as in LC-PLM (arXiv 2411.08909, section 3).
 """
 
@@ -32,15 +34,26 @@ def scan_segment(
 
 
 def scan_reference(
-    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, cu_seqlens: Tensor, initial_states: Tensor | None
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    cu_seqlens: Tensor,
+    initial_states: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Both directions over packed segments; arguments as `chunked.scan_chunked`, in any floating dtype.
+    """Both directions over packed segments; arguments as `chunked.scan_chunked`, in any floating
+    dtype.
 
     Returns:
         (y (2, T, E), final states (2, S, E, N)).
     """
     bounds = cu_seqlens.tolist()
-    state = x.new_zeros(2, len(bounds) - 1, x.shape[2], A.shape[2]) if initial_states is None else initial_states
+    state = (
+        x.new_zeros(2, len(bounds) - 1, x.shape[2], A.shape[2])
+        if initial_states is None
+        else initial_states
+    )
     outputs, finals = [], []
     for direction in (0, 1):
         parts, ends = [], []
@@ -48,7 +61,9 @@ def scan_reference(
             pieces = [one[direction, start:stop] for one in (x, dt, B, C)]
             if direction == 1:
                 pieces = [one.flip(0) for one in pieces]
-            y, h = scan_segment(pieces[0], pieces[1], A[direction], pieces[2], pieces[3], state[direction, segment])
+            y, h = scan_segment(
+                pieces[0], pieces[1], A[direction], pieces[2], pieces[3], state[direction, segment]
+            )
             parts.append(y.flip(0) if direction == 1 else y)
             ends.append(h)
         outputs.append(torch.cat(parts))

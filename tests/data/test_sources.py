@@ -1,0 +1,407 @@
+"""Downloads against a local server: whole, cut, resumed, corrupted, moved, absent."""
+
+import hashlib
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from lcframework.data import download
+from lcframework.data.metalink import Expected, parse_metalink
+from lcframework.data.sources import SOURCES, Source, fetch
+from lcframework.errors import DownloadError
+
+CONTENT = np.random.default_rng(0).bytes(3_000_017)
+MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
+
+METALINK = """<?xml version="1.0" encoding="UTF-8"?>
+<metalink version="3.0" xmlns="http://www.metalinker.org/">
+  <version>2026_02</version>
+  <files>
+    <file name="other.gz"><verification><hash type="md5">{zeros}</hash></verification></file>
+    <file name="proteins.gz">
+      <size>{size}</size>
+      <verification><hash type="md5">{md5}</hash></verification>
+      <resources><url type="https">https://elsewhere.example/proteins.gz</url></resources>
+    </file>
+  </files>
+</metalink>"""
+
+
+def metalink(md5=MD5):
+    return METALINK.format(md5=md5, size=len(CONTENT), zeros="0" * 32).encode()
+
+
+@dataclass
+class Behaviour:
+    """What the server does; `cuts` are the numbers of bytes after which answers break off."""
+
+    files: dict = field(default_factory=lambda: {"/proteins.gz": CONTENT})
+    ranges: bool = True
+    etag: str = '"one"'
+    cuts: list = field(default_factory=list)
+    statuses: list = field(default_factory=list)
+    redirect: str = ""
+    requests: list = field(default_factory=list)
+    url: str = ""
+
+
+def make_handler(behaviour):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            wanted = self.headers.get("Range")
+            behaviour.requests.append((self.path, wanted, self.headers.get("If-Range")))
+            if behaviour.redirect:
+                self.answer(302, b"", {"Location": behaviour.redirect})
+            elif behaviour.statuses:
+                self.answer(behaviour.statuses.pop(0), b"", {})
+            elif self.path not in behaviour.files:
+                self.answer(404, b"", {})
+            else:
+                self.send_file(behaviour.files[self.path], wanted)
+
+        def send_file(self, content, wanted):
+            headers = {"ETag": behaviour.etag} if behaviour.etag else {}
+            same = self.headers.get("If-Range", behaviour.etag) == behaviour.etag
+            if not (wanted and behaviour.ranges and same):
+                return self.answer(200, content, headers)
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                return self.answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            return self.answer(206, content[start:], headers | {"Content-Range": span})
+
+        def answer(self, status, body, headers):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.path == "/proteins.gz" and body and behaviour.cuts:
+                body = body[: behaviour.cuts.pop(0)]
+                self.close_connection = True
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    return Handler
+
+
+class QuietServer(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        pass  # a client that hangs up on a wrong size is what a test wants
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "backoff_seconds", lambda attempt: 0.0)
+    behaviour = Behaviour()
+    with QuietServer(("127.0.0.1", 0), make_handler(behaviour)) as httpd:
+        behaviour.url = f"http://127.0.0.1:{httpd.server_port}"
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
+        thread.start()
+        yield behaviour
+        httpd.shutdown()
+        thread.join()
+
+
+def source(server, **changes):
+    given = {"name": "p", "url": f"{server.url}/proteins.gz", "licence": "", "description": ""}
+    return Source(**given | (changes or {"sha256": SHA256, "size": len(CONTENT)}))
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_whole_download(server, tmp_path, size):
+    path = fetch(source(server, sha256=SHA256, size=size), tmp_path / "new", progress=False)
+    assert path == tmp_path / "new" / "proteins.gz"
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["proteins.gz"]
+    assert server.requests == [("/proteins.gz", None, None)]
+
+
+def test_progress_bar_goes_to_stderr(server, tmp_path, capsys):
+    fetch(source(server), tmp_path)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "verifying proteins.gz" in captured.err
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_cut_connection_is_resumed(server, tmp_path, size):
+    server.cuts = [1_000_000, 500_000]
+    path = fetch(source(server, sha256=SHA256, size=size), tmp_path, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert server.requests == [
+        ("/proteins.gz", None, None),
+        ("/proteins.gz", "bytes=1000000-", '"one"'),
+        ("/proteins.gz", "bytes=1500000-", '"one"'),
+    ]
+
+
+def interrupted(server, folder, **changes):
+    """A first run that gives up after a million bytes."""
+    server.cuts = [1_000_000]
+    original = download.ATTEMPTS
+    download.ATTEMPTS = 1
+    try:
+        with pytest.raises(DownloadError):
+            fetch(source(server, **changes), folder, progress=False)
+    finally:
+        download.ATTEMPTS = original
+    assert names(folder) == ["proteins.gz.part", "proteins.gz.part.json"]
+    assert (folder / "proteins.gz.part").stat().st_size == 1_000_000
+    server.requests.clear()
+
+
+def test_a_later_run_resumes(server, tmp_path):
+    interrupted(server, tmp_path)
+    path = fetch(source(server), tmp_path, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert server.requests == [("/proteins.gz", "bytes=1000000-", '"one"')]
+    assert names(tmp_path) == ["proteins.gz"]
+
+
+@pytest.mark.parametrize("what", ["no ranges", "new etag", "other version", "no note"])
+def test_starts_anew_where_the_rest_may_not_fit(server, tmp_path, what):
+    interrupted(server, tmp_path)
+    wanted = source(server)
+    part = tmp_path / "proteins.gz.part"
+    part.write_bytes(b"x" * 1_000_000)  # would be noticed if it stayed
+    if what == "no ranges":
+        server.ranges = False
+    elif what == "new etag":
+        server.etag = '"two"'
+    elif what == "no note":
+        (tmp_path / "proteins.gz.part.json").unlink()
+    else:
+        wanted = source(server, md5=MD5, size=len(CONTENT))
+    path = fetch(wanted, tmp_path, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert names(tmp_path) == ["proteins.gz"]
+
+
+def test_endless_cuts_without_ranges_end(server, tmp_path):
+    server.ranges = False
+    server.cuts = [2_000_000, 1_000_000] * 20
+    with pytest.raises(DownloadError, match="could not be fetched"):
+        fetch(source(server), tmp_path, progress=False)
+    assert len(server.requests) <= 2 * download.ATTEMPTS
+
+
+def test_weak_etag_is_not_sent_back(server, tmp_path):
+    server.etag = 'W/"one"'
+    server.cuts = [1_000_000]
+    assert fetch(source(server), tmp_path, progress=False).read_bytes() == CONTENT
+    assert server.requests[1] == ("/proteins.gz", "bytes=1000000-", None)
+
+
+def test_complete_part_of_unknown_size_is_only_verified(server, tmp_path):
+    changes = {"sha256": SHA256}
+    interrupted(server, tmp_path, **changes)
+    (tmp_path / "proteins.gz.part").write_bytes(CONTENT)
+    path = fetch(source(server, **changes), tmp_path, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert server.requests == [("/proteins.gz", f"bytes={len(CONTENT)}-", '"one"')]
+
+
+def test_part_longer_than_the_file_starts_anew(server, tmp_path):
+    interrupted(server, tmp_path)
+    (tmp_path / "proteins.gz.part").write_bytes(CONTENT + b"more")
+    assert fetch(source(server), tmp_path, progress=False).read_bytes() == CONTENT
+
+
+def test_corrupted_content_is_refused_and_deleted(server, tmp_path):
+    damaged = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    server.files = {"/proteins.gz": damaged}
+    with pytest.raises(DownloadError, match=hashlib.sha256(damaged).hexdigest()) as caught:
+        fetch(source(server), tmp_path, progress=False)
+    assert SHA256 in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_wrong_size_is_refused_before_the_transfer(server, tmp_path):
+    with pytest.raises(DownloadError, match=r"3,000,017 bytes where 3,000,016"):
+        fetch(source(server, sha256=SHA256, size=len(CONTENT) - 1), tmp_path, progress=False)
+    assert names(tmp_path) == []
+
+
+def test_checksum_from_a_metalink_is_kept_as_record(server, tmp_path):
+    server.files["/RELEASE.metalink"] = metalink()
+    wanted = source(server, metalink=f"{server.url}/RELEASE.metalink")
+    path = fetch(wanted, tmp_path, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "proteins.gz.metalink").read_bytes() == metalink()
+    # The next release changes the address's checksum; the file is still what it was.
+    server.files["/RELEASE.metalink"] = metalink(md5="1" * 32)
+    server.requests.clear()
+    assert fetch(wanted, tmp_path, progress=False) == path
+    assert server.requests == []
+
+
+def test_wrong_checksum_in_a_metalink(server, tmp_path):
+    server.files["/RELEASE.metalink"] = metalink(md5="1" * 32)
+    with pytest.raises(DownloadError, match=r"release 2026_02"):
+        fetch(source(server, metalink=f"{server.url}/RELEASE.metalink"), tmp_path, progress=False)
+    assert names(tmp_path) == []
+
+
+def test_existing_file_is_verified_and_never_overwritten(server, tmp_path):
+    path = tmp_path / "proteins.gz"
+    path.write_bytes(CONTENT)
+    assert fetch(source(server), tmp_path, progress=False) == path
+    for content in (b"mine", CONTENT[:-1] + b"\0"):
+        path.write_bytes(content)
+        with pytest.raises(DownloadError, match="left as it is"):
+            fetch(source(server), tmp_path, progress=False)
+        assert path.read_bytes() == content
+    assert server.requests == []
+
+
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("by_metalink", [False, True])
+def test_offline_names_address_and_cure(server, tmp_path, by_metalink):
+    address = f"http://127.0.0.1:{closed_port()}"
+    changes = {"url": f"{address}/proteins.gz", "sha256": SHA256}
+    if by_metalink:
+        changes = {"url": changes["url"], "metalink": f"{address}/RELEASE.metalink"}
+    wanted = source(server, **changes)
+    with pytest.raises(DownloadError) as caught:
+        fetch(wanted, tmp_path, progress=False)
+    message = str(caught.value)
+    assert f"{address}/proteins.gz" in message
+    assert str(tmp_path / "proteins.gz") in message
+    assert "\n" not in message
+    assert names(tmp_path) == []
+    # the cure, as the message says it
+    (tmp_path / "proteins.gz").write_bytes(CONTENT)
+    if by_metalink:
+        assert str(tmp_path / "proteins.gz.metalink") in message
+        (tmp_path / "proteins.gz.metalink").write_bytes(metalink())
+    assert fetch(wanted, tmp_path, progress=False).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (503, download.ATTEMPTS)])
+def test_errors_of_the_server(server, tmp_path, status, tries):
+    server.statuses = [status] * 20
+    with pytest.raises(DownloadError, match=str(status)):
+        fetch(source(server), tmp_path, progress=False)
+    assert len(server.requests) == tries
+    assert names(tmp_path) == []
+
+
+def test_passing_errors_are_retried(server, tmp_path):
+    server.statuses = [503, 500, 429]
+    assert fetch(source(server), tmp_path, progress=False).read_bytes() == CONTENT
+
+
+def test_waiting_is_bounded():
+    waits = [download.backoff_seconds(attempt) for attempt in range(10)]
+    assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert max(waits) == 30.0
+
+
+@pytest.mark.parametrize("to", ["file:///etc/hostname", "ftp://elsewhere.example/x"])
+def test_redirects_out_of_http_are_refused(server, tmp_path, to):
+    server.redirect = to
+    with pytest.raises(DownloadError, match="redirect"):
+        fetch(source(server), tmp_path, progress=False)
+    assert names(tmp_path) == []
+
+
+def test_full_disk_is_noticed_before_and_during(server, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1_000_000})
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda folder: usage)
+        with pytest.raises(DownloadError, match=r"0\.00 GB free"):
+            fetch(source(server), tmp_path, progress=False)
+    assert server.requests == []
+    script = (
+        "import resource, sys; from pathlib import Path;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1500000, 1500000));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from lcframework.data.sources import Source, fetch;"
+        "s = Source('p', sys.argv[1], '', '', sha256=sys.argv[2]);"
+        "from lcframework.errors import DownloadError\n"
+        "try: fetch(s, Path(sys.argv[3]), progress=False)\n"
+        "except DownloadError as error: print(error)\n"
+        "print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script, f"{server.url}/proteins.gz", SHA256, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "could not be written" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+    assert names(tmp_path) == ["proteins.gz.part", "proteins.gz.part.json"]
+    assert fetch(source(server), tmp_path, progress=False).read_bytes() == CONTENT
+
+
+def test_file_addresses(tmp_path, server):
+    (tmp_path / "proteins.gz").write_bytes(CONTENT)
+    here = (tmp_path / "proteins.gz").as_uri()
+    path = fetch(source(server, url=here, sha256=SHA256), tmp_path / "to", progress=False)
+    assert path.read_bytes() == CONTENT
+    missing = source(server, url=f"{here}.none", sha256=SHA256)
+    with pytest.raises(DownloadError, match=r"gz\.none"):
+        fetch(missing, tmp_path / "to", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"url": "ftp://x.example/a", "sha256": SHA256}, "must begin with"),
+        ({"url": "https://x.example/", "sha256": SHA256}, "names no file"),
+        ({"url": "https://x.example/a"}, "exactly one"),
+        ({"url": "https://x.example/a", "md5": MD5}, "size"),
+        ({"url": "https://x.example/a", "metalink": "gopher://x.example/m"}, "must begin with"),
+    ],
+)
+def test_declarations_are_checked(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Source(name="s", licence="", description="", **changes)
+
+
+def test_uniref50_is_the_official_release_over_https():
+    uniref = SOURCES["uniref50"]
+    assert uniref.file_name == "uniref50.fasta.gz"
+    for url in (uniref.url, uniref.metalink):
+        assert url.startswith("https://ftp.uniprot.org/pub/databases/uniprot/uniref/uniref50/")
+
+
+def test_metalink_forms():
+    expected = parse_metalink(metalink(), "proteins.gz", "here")
+    assert expected == Expected("md5", MD5, len(CONTENT), "2026_02")
+    four = f"""<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="proteins.gz">
+      <hash type="md5">{MD5}</hash><hash type="sha-256">{SHA256.upper()}</hash></file></metalink>"""
+    assert parse_metalink(four.encode(), "proteins.gz", "here") == Expected("sha256", SHA256, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<html><body>Please log in", "no metalink"),
+        (b"", "no metalink"),
+        (metalink().replace(b"proteins.gz", b"others.gz"), "not proteins"),
+        (metalink(md5="abc"), "'abc'"),
+        (metalink().replace(b'"md5"', b'"sha1"'), "neither"),
+        (b'<!DOCTYPE m [<!ENTITY a "aa">]>' + metalink(), "entities"),
+        (metalink() + b" " * 1_000_000, "larger than"),
+    ],
+)
+def test_bad_metalinks(content, message):
+    with pytest.raises(DownloadError, match=message):
+        parse_metalink(content, "proteins.gz", "here")

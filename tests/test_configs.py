@@ -1,0 +1,118 @@
+"""Every shipped config composes, and every experiment runs one batch of everything in this
+process."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from lcframework.paths import conf_dir
+from lcframework.run.app import register
+from lcframework.run.config import forget_run_id
+from lcframework.run.instantiate import instantiate
+
+MODELS = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+SIZES = ("tiny", "2m", "8m", "35m", "130m", "340m", "790m", "1b4")
+TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
+SMALL_MODELS = {
+    "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
+    "esm2_tiny": ["model.d_model=16", "model.n_layers=1"],
+}
+
+
+@pytest.fixture(autouse=True)
+def hydra_ready(tmp_path, monkeypatch):
+    monkeypatch.setenv("LCF_STORES", str(tmp_path / "stores"))
+    monkeypatch.chdir(tmp_path)
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+    forget_run_id()
+
+
+def composed(name, *overrides):
+    return compose(name, overrides=list(overrides))
+
+
+def every_group_choice():
+    skip = {"experiment", "hydra", "hparams_search"}
+    for folder in sorted(conf_dir().iterdir()):
+        if folder.is_dir() and folder.name not in skip:
+            for path in sorted(folder.glob("*.yaml")):
+                yield folder.name, path.stem
+
+
+@pytest.mark.parametrize(("group", "choice"), list(every_group_choice()))
+def test_every_group_choice_composes_and_resolves(group, choice):
+    prefix = "+" if group == "debug" else ""
+    cfg = composed("train", f"{prefix}{group}={choice}".replace("+debug", "debug"))
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+def test_every_experiment_is_known_to_the_tests():
+    found = {
+        str(p.relative_to(conf_dir() / "experiment").with_suffix(""))
+        for p in conf_dir().glob("experiment/**/*.yaml")
+    }
+    assert found == {*TRAINING, "lcplm/evaluate"}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_block_parameters_of_the_pair_match(size):
+    import torch
+
+    blocks = {}
+    for family in ("lcplm", "esm2"):
+        with torch.device("meta"):
+            model = instantiate(composed("train", f"model={family}_{size}").model)
+        blocks[family] = model.num_parameters("blocks")
+        assert model.num_parameters() > blocks[family]
+    assert blocks["esm2"] == pytest.approx(blocks["lcplm"], rel=0.03)
+
+
+def test_the_released_size():
+    import torch
+
+    with torch.device("meta"):
+        assert (
+            instantiate(composed("train", "model=lcplm_790m").model).num_parameters() == 752_788_992
+        )
+
+
+@pytest.mark.parametrize("model", sorted(SMALL_MODELS))
+@pytest.mark.parametrize("experiment", TRAINING)
+def test_training_experiments_run_one_batch(experiment, model, tmp_path):
+    from lcframework.run.fit import train
+
+    overrides = [f"experiment={experiment}", f"model={model}", "debug=fdr", *SMALL_MODELS[model]]
+    record, objects = train(composed("train", *overrides, f"paths.run_dir={tmp_path}/run"))
+    assert objects["trainer"].fast_dev_run
+    assert record["metrics"]["test/perplexity"]["value"] > 1
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
+def test_evaluation_of_a_trained_run_repeats_its_test(tmp_path):
+    from lcframework.run.evaluate import evaluate
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "trainer.max_steps=2"]
+    record, _ = train(composed("train", *small, f"paths.run_dir={tmp_path}/run"))
+    test = Path(record["data"]["test"]["path"][0]).name
+    sample = composed("train").data.test
+    assert Path(sample).name == test
+    again, _ = evaluate(
+        composed(
+            "evaluate",
+            "experiment=lcplm/evaluate",
+            f"checkpoint={tmp_path}/run",
+            f"data.test={sample}",
+            f"paths.run_dir={tmp_path}/evaluation",
+        )
+    )
+    for name in ("test/perplexity", "baseline/neighbour_perplexity"):
+        assert again["metrics"][name]["value"] == pytest.approx(
+            record["metrics"][name]["value"], rel=1e-5
+        )
