@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 
 def capture_random_state() -> dict[str, Any]:
@@ -73,7 +74,7 @@ class ExactResume(pl.Callback):
         if len(states) == trainer.world_size:
             self._pending = states[trainer.global_rank]
         elif states:
-            pl.utilities.rank_zero_warn(
+            rank_zero_warn(
                 f"The checkpoint was written by {len(states)} processes and "
                 f"{trainer.world_size} resume it: training "
                 "goes on, but not with the same random numbers and data order."

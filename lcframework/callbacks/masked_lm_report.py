@@ -79,7 +79,7 @@ class MaskedLMReport(Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start anew; count the training data if this run has some."""
-        self._metric = MaskedLMMetric(pl_module.model.vocab_size).to(pl_module.device)
+        self._metric = MaskedLMMetric(_model(pl_module).vocab_size).to(pl_module.device)
         self._nll, self._scored = {}, []
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if self._counts is None and getattr(datamodule, "inputs", {}).get("train") is not None:
@@ -147,7 +147,8 @@ class MaskedLMReport(Callback):
         metrics = {
             "test/loss": Interval(
                 score.loss,
-                *np.log([score.perplexity.low, score.perplexity.high]),
+                float(np.log(score.perplexity.low)),
+                float(np.log(score.perplexity.high)),
                 score.perplexity.n,
             ),
             "test/perplexity": score.perplexity,
@@ -157,7 +158,7 @@ class MaskedLMReport(Callback):
             metrics[f"baseline/{name}_perplexity"] = self._baseline(trainer, parts)
         own = {name: value.value for name, value in metrics.items() if name.startswith("test/")}
         pl_module.log_dict(own, rank_zero_only=True)
-        model = pl_module.model
+        model = _model(pl_module)
         parameters = {part: model.num_parameters(part) for part in ("all", "blocks", "embeddings")}
         self.results = {
             "metrics": {name: value.as_dict() for name, value in metrics.items()}
@@ -191,6 +192,10 @@ class MaskedLMReport(Callback):
             torch.distributed.all_gather_object(gathered, (sums, scored))
             sums, scored = (np.concatenate(column) for column in zip(*gathered, strict=True))
         return bootstrap_ratio(sums, scored, np.exp)
+
+
+def _model(pl_module: pl.LightningModule) -> Any:
+    return pl_module.model
 
 
 def _length_rows(found: Any, edges: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -38,11 +38,13 @@ class LineProgress(Callback):
         self.every_s = every_s
         self._start = self._last = 0.0
         self._first_step = 0
+        self._first_tokens = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; steps done before a resume do not count for the speed."""
         self._start = self._last = time.monotonic()
         self._first_step = trainer.global_step
+        self._first_tokens = float(getattr(pl_module, "tokens_seen", 0.0))
 
     def on_train_batch_end(
         self,
@@ -61,10 +63,12 @@ class LineProgress(Callback):
         total = trainer.estimated_stepping_batches
         left = (now - self._start) / done * (total - trainer.global_step)
         metrics = trainer.callback_metrics
-        loss, speed = metrics.get("train/loss"), metrics.get("train/tokens_per_s")
+        loss, tokens = metrics.get("train/loss"), getattr(pl_module, "tokens_seen", None)
         parts = [f"step {trainer.global_step:,}/{total:,}"]
         parts += [f"loss {float(loss):.4f}"] if loss is not None else []
-        parts += [f"{float(speed):,.0f} tokens/s"] if speed is not None else []
+        if tokens is not None:
+            speed = (float(tokens) - self._first_tokens) / (now - self._start)
+            parts.append(f"{speed:,.0f} tokens/s")
         log.info("%s, %d:%02d left", ", ".join(parts), left // 60, left % 60)
 
 

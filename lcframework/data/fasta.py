@@ -179,7 +179,8 @@ def _identifiers(
             f"{path}, line {int(lines[nameless[0]])}: the header has no identifier. Write one "
             "right after '>', without a blank."
         )
-    bars = np.append(np.flatnonzero(raw == _BAR), len(raw))
+    # One bar past every place that is looked up, so that each search finds one.
+    bars = np.append(np.flatnonzero(raw == _BAR), len(raw) + 3)
     # A byte after the identifier's first always exists: at the least the header's newline.
     first, second = raw[begins], raw[begins + 1]
     database = (first == ord("s")) & (second == ord("p"))

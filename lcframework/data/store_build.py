@@ -177,7 +177,7 @@ def _build(files: Sequence[InputFile], folder: Path) -> None:
             raise
         raise StoreError(
             f"The disk is full: the token store {folder} needs about "
-            f"{writer.estimated_bytes() / 1e6:,.1f} MB and {writer.written / 1e6:,.1f} MB could be "
+            f"{writer.estimated_bytes / 1e6:,.1f} MB and {writer.written / 1e6:,.1f} MB could be "
             f"written ({error.strerror}). Free space, or name a store_dir on another disk."
         ) from error
     finally:
@@ -210,15 +210,23 @@ def _publish(temporary: Path, folder: Path) -> None:
 
 
 class _Writer:
-    """Appends blocks to the four array files."""
+    """Appends blocks to the four array files.
+
+    Attributes:
+        written: bytes so far.
+        estimated_bytes: size of the whole store, from the share of the inputs read so far.
+    """
 
     def __init__(self, folder: Path, files: Sequence[InputFile]) -> None:
         self._folder = folder
         self._files = files
         self._open: dict[str, BinaryIO] = {}
         self._residues = self._id_bytes = self._proteins = 0
-        self._progress = 0.0
+        self._input_bytes = sum(file.size for file in files)
+        ends = np.cumsum([file.size for file in files]).tolist()
+        self._bytes_before = {f.path: end - f.size for f, end in zip(files, ends, strict=True)}
         self.written = 0
+        self.estimated_bytes = 0.0
 
     def open(self) -> None:
         """Create the folder and its files."""
@@ -238,6 +246,9 @@ class _Writer:
 
     def add(self, block: FastaBlock) -> None:
         """Append a block's records."""
+        sizes = block.tokens.nbytes + block.id_bytes.nbytes + 16 * len(block.lengths)
+        done = self._bytes_before[block.path] + block.consumed
+        self.estimated_bytes = (self.written + sizes) * self._input_bytes / done
         self._write(layout.TOKENS, block.tokens)
         self._write(layout.OFFSETS, self._residues + np.cumsum(block.lengths))
         self._write(layout.IDS, block.id_bytes)
@@ -245,17 +256,6 @@ class _Writer:
         self._residues += len(block.tokens)
         self._id_bytes += len(block.id_bytes)
         self._proteins += len(block.lengths)
-        total = sum(file.size for file in self._files)
-        before = 0
-        for file in self._files:
-            if file.path == block.path:
-                break
-            before += file.size
-        self._progress = (before + block.consumed) / total
-
-    def estimated_bytes(self) -> float:
-        """Size of the whole store, from the share of the inputs read so far."""
-        return self.written / self._progress if self._progress else float(self.written)
 
     def close(self) -> None:
         """Force everything to the disk."""

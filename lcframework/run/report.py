@@ -70,9 +70,7 @@ def _show(value: Any) -> str:
 
 def print_table(rows: Sequence[dict[str, Any]], baselines: dict[str, float]) -> None:
     """The comparison, with the baselines every run shares below it."""
-    table = Table(
-        title="Held-out proteins: perplexity over masked residues, 95% bootstrap interval over proteins"
-    )
+    table = Table(title="Held-out proteins: perplexity of masked residues, 95% bootstrap interval")
     for column in (
         "model",
         "seed",

@@ -1,6 +1,7 @@
 """A W&B logger whose id lives in the run directory, so that a requeued run continues its own
 dashboard."""
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,13 @@ def wandb_logger(
         group: runs shown together, for example the seeds of one experiment.
         **options: passed to `WandbLogger`.
     """
-    from wandb.util import generate_id
-
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     id_file = path / ID_FILE
     if id_file.is_file():
         run = id_file.read_text().strip()
     else:
-        run = generate_id()
+        run = secrets.token_hex(4)
         id_file.write_text(run + "\n")
     return WandbLogger(
         save_dir=folder,

@@ -44,6 +44,7 @@ class MaskedLMTask(pl.LightningModule):
         self._flops: Callable[[Sequence[int]], int] = model.forward_flops  # type: ignore[assignment]
         self.optimizer_recipe = optimizer or WarmupCosineAdamW()
         # float64: counts beyond 2^24 tokens would be rounded in float32.
+        self.tokens_seen: Tensor
         self.register_buffer("tokens_seen", torch.zeros((), dtype=torch.float64))
         self.val_loss = MeanMetric()
         self.val_accuracy = MeanMetric()
@@ -69,7 +70,7 @@ class MaskedLMTask(pl.LightningModule):
         loss = F.cross_entropy(logits, targets)
         self._stop_if_not_finite(loss, batch)
         with torch.no_grad():
-            self.tokens_seen += batch.num_tokens * self.trainer.world_size
+            self.tokens_seen.add_(batch.num_tokens * self.trainer.world_size)
             accuracy = logits.argmax(-1).eq(targets).float().mean()
         size = targets.numel()
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)

@@ -1,0 +1,87 @@
+"""The command lines as a user types them: quick help, wrong arguments, exit codes."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lcframework.cli.main import main
+from lcframework.run.results import write_json
+
+
+def call(*arguments, **environment):
+    command = [sys.executable, *arguments]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+
+
+@pytest.mark.parametrize(
+    "module", ["lcframework.train", "lcframework.evaluate", "lcframework.cli.main", "lcframework.data.sources"]
+)
+def test_imports_no_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    assert call("-c", code).returncode == 0
+
+
+def test_composition_needs_no_torch_and_is_quick():
+    started = time.monotonic()
+    done = call("-X", "importtime", "-m", "lcframework.train", "experiment=lcplm/quickstart", "--cfg", "job")
+    assert done.returncode == 0
+    assert "LCPLM" in done.stdout
+    assert " torch\n" not in done.stderr
+    assert time.monotonic() - started < 20  # a hang, not a speed claim
+
+
+def test_unknown_override_fails_and_is_named():
+    done = call("-m", "lcframework.train", "model.widht=3")
+    assert done.returncode != 0
+    assert "widht" in done.stderr
+
+
+def test_unknown_model_lists_the_choices():
+    done = call("-m", "lcframework.train", "model=lcplm_7b")
+    assert done.returncode != 0
+    assert "lcplm_8m" in done.stderr
+
+
+def test_missing_data_is_one_paragraph_with_exit_code_2(tmp_path):
+    done = call("-m", "lcframework.train", "data.train=nowhere/*.fasta", f"paths.runs={tmp_path}")
+    assert done.returncode == 2
+    assert "nowhere/*.fasta" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluating_nothing_says_so(tmp_path):
+    done = call("-m", "lcframework.evaluate", "checkpoint=nowhere", f"paths.runs={tmp_path}")
+    assert done.returncode == 2
+    assert "no such file or run directory" in done.stderr
+
+
+def test_report_without_runs_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "results.json" in capsys.readouterr().err
+
+
+def test_report_compares_runs(tmp_path, capsys):
+    for name, perplexity in (("a", 15.0), ("b", 14.0)):
+        interval = {"value": perplexity, "low": perplexity - 1, "high": perplexity + 1, "n": 30}
+        amino = [{"residue": "A", "accuracy": 0.5, "n": 4}]
+        bins = [{"bin": "0-127", "n": 30, "perplexity": perplexity, "low": 13.0, "high": 16.0}]
+        record = {
+            "run": {"seed": 1, "tokens": 1000, "wall_s": 3.0},
+            "metrics": {"test/perplexity": interval, "baseline/unigram_perplexity": {"value": 18.1}},
+            "tables": {"model": [{"name": f"net-{name}"}], "amino_acids": amino, "length_bins": bins},
+        }
+        write_json(tmp_path / name / "results.json", record)
+        (tmp_path / name / "metrics.csv").write_text("step,train/loss,train/tokens\n0,3.0,10\n1,2.9,20\n")
+    main(["report", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert printed.index("net-b") < printed.index("net-a")
+    assert "18.126" not in printed
+    assert "18.100" in printed
+    assert (tmp_path / "report.csv").read_text().splitlines()[1].startswith("net-a,1,")
+    assert (tmp_path / "report.png").read_bytes()[:4] == b"\x89PNG"
