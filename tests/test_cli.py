@@ -14,11 +14,19 @@ from lcframework.run.results import write_json
 def call(*arguments, **environment):
     command = [sys.executable, *arguments]
     env = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=env, check=False
+    )
 
 
 @pytest.mark.parametrize(
-    "module", ["lcframework.train", "lcframework.evaluate", "lcframework.cli.main", "lcframework.data.sources"]
+    "module",
+    [
+        "lcframework.train",
+        "lcframework.evaluate",
+        "lcframework.cli.main",
+        "lcframework.data.sources",
+    ],
 )
 def test_imports_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
@@ -27,7 +35,9 @@ def test_imports_no_torch(module):
 
 def test_composition_needs_no_torch_and_is_quick():
     started = time.monotonic()
-    done = call("-X", "importtime", "-m", "lcframework.train", "experiment=lcplm/quickstart", "--cfg", "job")
+    done = call(
+        "-X", "importtime", "-m", "lcframework.train", "experiment=lcplm/quickstart", "--cfg", "job"
+    )
     assert done.returncode == 0
     assert "LCPLM" in done.stdout
     assert " torch\n" not in done.stderr
@@ -73,11 +83,20 @@ def test_report_compares_runs(tmp_path, capsys):
         bins = [{"bin": "0-127", "n": 30, "perplexity": perplexity, "low": 13.0, "high": 16.0}]
         record = {
             "run": {"seed": 1, "tokens": 1000, "wall_s": 3.0},
-            "metrics": {"test/perplexity": interval, "baseline/unigram_perplexity": {"value": 18.1}},
-            "tables": {"model": [{"name": f"net-{name}"}], "amino_acids": amino, "length_bins": bins},
+            "metrics": {
+                "test/perplexity": interval,
+                "baseline/unigram_perplexity": {"value": 18.1},
+            },
+            "tables": {
+                "model": [{"name": f"net-{name}"}],
+                "amino_acids": amino,
+                "length_bins": bins,
+            },
         }
         write_json(tmp_path / name / "results.json", record)
-        (tmp_path / name / "metrics.csv").write_text("step,train/loss,train/tokens\n0,3.0,10\n1,2.9,20\n")
+        (tmp_path / name / "metrics.csv").write_text(
+            "step,train/loss,train/tokens\n0,3.0,10\n1,2.9,20\n"
+        )
     main(["report", str(tmp_path)])
     printed = capsys.readouterr().out
     assert printed.index("net-b") < printed.index("net-a")

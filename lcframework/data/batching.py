@@ -15,6 +15,7 @@ from torch.utils.data import DistributedSampler
 
 from lcframework.data.counter_random import Stream, permutation, stream_key
 from lcframework.data.packing import (
+    MIN_WINDOW_PROTEINS,
     Packs,
     merge_packs,
     packs_by_length,
@@ -91,7 +92,8 @@ def batches_per_epoch(
             "needs at least one: use fewer devices or more data."
         )
     packs = len(_epoch_packs(lengths, max_tokens, seed, 0, shuffle)[1]) - 1
-    if shuffle:
+    if shuffle and len(lengths) > MIN_WINDOW_PROTEINS:
+        # Within a single window every epoch has packs of the same sizes: nothing to spare for.
         packs += int(np.ceil(SPARE_PACKS * packs))
     wanted = -(-packs // world_size) * world_size
     return min(wanted, len(lengths) // world_size * world_size)

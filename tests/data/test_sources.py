@@ -8,33 +8,12 @@ import sys
 import threading
 from dataclasses import dataclass, field
 
-import numpy as np
 import pytest
+from metalink_example import CONTENT, MD5, SHA256, metalink
 
 from lcframework.data import download
-from lcframework.data.metalink import Expected, parse_metalink
 from lcframework.data.sources import SOURCES, Source, fetch
 from lcframework.errors import DownloadError
-
-CONTENT = np.random.default_rng(0).bytes(3_000_017)
-MD5, SHA256 = hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest()
-
-METALINK = """<?xml version="1.0" encoding="UTF-8"?>
-<metalink version="3.0" xmlns="http://www.metalinker.org/">
-  <version>2026_02</version>
-  <files>
-    <file name="other.gz"><verification><hash type="md5">{zeros}</hash></verification></file>
-    <file name="proteins.gz">
-      <size>{size}</size>
-      <verification><hash type="md5">{md5}</hash></verification>
-      <resources><url type="https">https://elsewhere.example/proteins.gz</url></resources>
-    </file>
-  </files>
-</metalink>"""
-
-
-def metalink(md5=MD5):
-    return METALINK.format(md5=md5, size=len(CONTENT), zeros="0" * 32).encode()
 
 
 @dataclass
@@ -380,28 +359,3 @@ def test_uniref50_is_the_official_release_over_https():
     assert uniref.file_name == "uniref50.fasta.gz"
     for url in (uniref.url, uniref.metalink):
         assert url.startswith("https://ftp.uniprot.org/pub/databases/uniprot/uniref/uniref50/")
-
-
-def test_metalink_forms():
-    expected = parse_metalink(metalink(), "proteins.gz", "here")
-    assert expected == Expected("md5", MD5, len(CONTENT), "2026_02")
-    four = f"""<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="proteins.gz">
-      <hash type="md5">{MD5}</hash><hash type="sha-256">{SHA256.upper()}</hash></file></metalink>"""
-    assert parse_metalink(four.encode(), "proteins.gz", "here") == Expected("sha256", SHA256, None)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"<html><body>Please log in", "no metalink"),
-        (b"", "no metalink"),
-        (metalink().replace(b"proteins.gz", b"others.gz"), "not proteins"),
-        (metalink(md5="abc"), "'abc'"),
-        (metalink().replace(b'"md5"', b'"sha1"'), "neither"),
-        (b'<!DOCTYPE m [<!ENTITY a "aa">]>' + metalink(), "entities"),
-        (metalink() + b" " * 1_000_000, "larger than"),
-    ],
-)
-def test_bad_metalinks(content, message):
-    with pytest.raises(DownloadError, match=message):
-        parse_metalink(content, "proteins.gz", "here")

@@ -29,8 +29,17 @@ def task(family="lcplm", lr=1e-2):
 
 
 def trainer(tmp_path, **options):
-    settings = {"max_steps": 5, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
-    settings |= {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    settings = {
+        "max_steps": 5,
+        "logger": False,
+        "enable_checkpointing": False,
+        "accelerator": "cpu",
+    }
+    settings |= {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
     return pl.Trainer(default_root_dir=tmp_path, log_every_n_steps=1, **{**settings, **options})
 
 
@@ -49,7 +58,16 @@ def test_learns_in_a_plain_script(tmp_path, family):
 def test_everything_promised_is_logged(tmp_path):
     fitted = trainer(tmp_path)
     fitted.fit(task(), datamodule=data(tmp_path))
-    names = ("loss", "perplexity", "accuracy", "grad_norm", "lr", "tokens", "tokens_per_s", "model_flops_per_s")
+    names = (
+        "loss",
+        "perplexity",
+        "accuracy",
+        "grad_norm",
+        "lr",
+        "tokens",
+        "tokens_per_s",
+        "model_flops_per_s",
+    )
     assert {f"train/{name}" for name in names} <= set(fitted.callback_metrics)
     assert fitted.callback_metrics["train/tokens"] == fitted.lightning_module.tokens_seen
     assert fitted.callback_metrics["train/model_flops_per_s"] > 0
@@ -60,7 +78,9 @@ def test_a_loss_that_is_not_finite_stops_with_names_and_state(tmp_path):
     with torch.no_grad():
         one.model.lm_head.weight[5] = float("nan")
     module = data(tmp_path)
-    with pytest.raises(NonFiniteLossError, match="loss became nan at step 0 on the proteins") as error:
+    with pytest.raises(
+        NonFiniteLossError, match="loss became nan at step 0 on the proteins"
+    ) as error:
         trainer(tmp_path).fit(one, datamodule=module)
     assert module.store("train").name(0)[:1].isalpha()
     path = tmp_path / "checkpoints" / "nonfinite_step=0.ckpt"
