@@ -116,3 +116,39 @@ def test_evaluation_of_a_trained_run_repeats_its_test(tmp_path):
         assert again["metrics"][name]["value"] == pytest.approx(
             record["metrics"][name]["value"], rel=1e-5
         )
+
+
+def test_wandb_offline_keeps_one_id_per_run_directory(tmp_path, monkeypatch):
+    from lcframework.run.fit import train
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    small = [
+        "experiment=lcplm/quickstart",
+        *SMALL_MODELS["lcplm_tiny"],
+        "logger=wandb",
+        "test=false",
+    ]
+    ids = []
+    for steps in (1, 2):
+        train(
+            composed("train", *small, f"trainer.max_steps={steps}", f"paths.run_dir={tmp_path}/run")
+        )
+        ids.append((tmp_path / "run" / "wandb_id").read_text())
+    assert ids[0] == ids[1]
+    offline = list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert offline
+    assert all(path.name.endswith(ids[0].strip()) for path in offline)
+    assert (tmp_path / "run" / "metrics.csv").is_file()
+
+
+def test_tensorboard_writes_its_events(tmp_path):
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "logger=tensorboard"]
+    train(
+        composed(
+            "train", *small, "trainer.max_steps=1", "test=false", f"paths.run_dir={tmp_path}/run"
+        )
+    )
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out*"))
