@@ -63,7 +63,10 @@ def serving(folder: Path) -> list[Row]:
     options = {"return_special_tokens_mask": True}
 
     def rows(encoded: Any) -> list[dict[str, list[int]]]:
-        return [dict(zip(encoded, values, strict=True)) for values in zip(*encoded.values())]
+        return [
+            dict(zip(encoded, values, strict=True))
+            for values in zip(*encoded.values(), strict=True)
+        ]
 
     def tokenize_and_mask() -> None:
         for batch in batches:

@@ -63,7 +63,15 @@ def step(function, values: Values) -> None:
 
 def ours(values: Values, borders: list[int]):
     cu_seqlens = torch.tensor(borders, dtype=torch.int32)
-    return lambda: bidirectional_scan(**values, dt_softplus=True, cu_seqlens=cu_seqlens)
+    return lambda: bidirectional_scan(
+        values["x"],
+        values["dt"],
+        values["A"],
+        values["B"],
+        values["C"],
+        dt_softplus=True,
+        cu_seqlens=cu_seqlens,
+    )
 
 
 def resident_gb() -> float:

@@ -123,12 +123,8 @@ def test_wandb_offline_keeps_one_id_per_run_directory(tmp_path, monkeypatch):
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    small = [
-        "experiment=lcplm/quickstart",
-        *SMALL_MODELS["lcplm_tiny"],
-        "logger=wandb",
-        "test=false",
-    ]
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "logger=wandb"]
+    small += ["test=false", "trainer.log_every_n_steps=1"]
     ids = []
     for steps in (1, 2):
         train(

@@ -63,6 +63,7 @@ class MaskedLMReport(Callback):
         self._counts: NeighbourCounts | None = None
         self._nll: dict[str, list[np.ndarray]] = {}
         self._scored: list[np.ndarray] = []
+        self._ids: list[np.ndarray] = []
 
     def baselines_from(self, checkpoint: Path) -> None:
         """Take the training counts kept in the run directory of a checkpoint, where there are
@@ -80,7 +81,7 @@ class MaskedLMReport(Callback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start anew; count the training data if this run has some."""
         self._metric = MaskedLMMetric(_model(pl_module).vocab_size).to(pl_module.device)
-        self._nll, self._scored = {}, []
+        self._nll, self._scored, self._ids = {}, [], []
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if self._counts is None and getattr(datamodule, "inputs", {}).get("train") is not None:
             self._counts = self._count(datamodule)
@@ -139,6 +140,7 @@ class MaskedLMReport(Callback):
             sums, scored = sum_by_protein(nll, owner.cpu().numpy(), proteins)
             self._nll.setdefault(name, []).append(sums)
         self._scored.append(scored)
+        self._ids.append(batch.sequence_ids.cpu().numpy())
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute everything once over all proteins of all ranks; log it and keep it."""
@@ -186,12 +188,15 @@ class MaskedLMReport(Callback):
             _show(metrics)
 
     def _baseline(self, trainer: pl.Trainer, parts: list[np.ndarray]) -> Interval:
-        sums, scored = np.concatenate(parts), np.concatenate(self._scored)
+        columns = [np.concatenate(one) for one in (parts, self._scored, self._ids)]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, (sums, scored))
-            sums, scored = (np.concatenate(column) for column in zip(*gathered, strict=True))
-        return bootstrap_ratio(sums, scored, np.exp)
+            torch.distributed.all_gather_object(gathered, columns)
+            columns = [np.concatenate(one) for one in zip(*gathered, strict=True)]
+        # In the order of the network's own scores, each protein once: the same resamples for both.
+        sums, scored, ids = columns
+        _, first = np.unique(ids, return_index=True)
+        return bootstrap_ratio(sums[first], scored[first], np.exp)
 
 
 def _model(pl_module: pl.LightningModule) -> Any:

@@ -34,7 +34,9 @@ def draw_loss(axes: Axes, runs: Runs, baselines: Mapping[str, float]) -> None:
         tokens, loss = [row["train/tokens"] for row in rows], [row["train/loss"] for row in rows]
         (line,) = axes.plot(tokens, _smooth(loss, 10), label=name)
         axes.plot(tokens, loss, color=line.get_color(), alpha=0.2, linewidth=0.8)
-    for style, (name, perplexity) in zip((":", "-.", "--"), baselines.items(), strict=False):
+    for style, (name, perplexity) in zip(
+        ("-", "--", "-.", ":", (0, (1, 4))), baselines.items(), strict=False
+    ):
         axes.axhline(math.log(perplexity), color="0.5", linestyle=style, linewidth=1, label=name)
     axes.set(xlabel="training tokens", ylabel="loss (nats per masked residue)", title="Training")
     axes.legend(fontsize=8)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -129,11 +130,24 @@ def train(cfg: DictConfig, multirun: bool = False) -> tuple[dict[str, Any], dict
     folder = Path(cfg.paths.run_dir)
     refuse_subprocess_multirun(dict(cfg.trainer), multirun, "SLURM_STEP_ID" in os.environ)
     if rank_zero_only.rank != 0:
-        return _train_locked(cfg, folder)
+        return _train_and_close(cfg, folder)
     with RunDirLock(folder):
         record_config(cfg, folder)
         remove_half_written(folder / "checkpoints")
-        return _train_locked(cfg, folder)
+        return _train_and_close(cfg, folder)
+
+
+def _train_and_close(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train, then end the W&B run, or the next job of a sweep in this process would log into it."""
+    failed = True
+    try:
+        done = _train_locked(cfg, folder)
+        failed = False
+        return done
+    finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=int(failed))
 
 
 def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
