@@ -76,7 +76,7 @@ def read_fasta(
         block_bytes: decompressed bytes per block.
 
     Yields:
-        Blocks in file order.
+        Blocks of at least one record each, in file order.
 
     Raises:
         DataError: a file breaks the rules of `fasta_rules`, is truncated or cannot be read.
@@ -86,7 +86,9 @@ def read_fasta(
     for path in paths:
         state = _FileState(path, counts)
         for text, consumed in _whole_records(path, block_bytes):
-            yield _parse(text, consumed, state)
+            block = _parse(text, consumed, state)
+            if len(block.lengths):
+                yield block
         if not state.records:
             raise DataError(
                 f"{path} is empty: it holds no FASTA record. Remove it from the input or check how "

@@ -64,7 +64,8 @@ def ensure_store(
     stem = paths[0].name.split(".")[0] + (f"+{len(paths) - 1}" if len(paths) > 1 else "")
     for folder in sorted(root.glob(f"{glob.escape(stem)}-*")):
         # A store whose inputs have the recorded sizes and times needs no hashing.
-        if ".tmp-" not in folder.name and _is_readable(folder) and _is_current(folder, paths):
+        candidate = folder.is_dir() and ".tmp-" not in folder.name
+        if candidate and _is_readable(folder) and _is_current(folder, paths):
             return TokenStore(folder)
     files = describe_inputs(paths)
     return TokenStore(_build_or_reuse(files, root / f"{stem}-{fingerprint_of(files)[:16]}"))
@@ -109,9 +110,15 @@ def _build_or_reuse(files: Sequence[InputFile], folder: Path) -> Path:
     if not _is_free(folder):
         _check_same(files, folder)
         return folder
-    with _sole_builder(folder):
-        if _is_free(folder):
-            _build(files, folder)
+    try:
+        with _sole_builder(folder):
+            if _is_free(folder):
+                _build(files, folder)
+    except OSError as error:
+        raise StoreError(
+            f"The token store {folder} cannot be written ({error}): name a store_dir that can be, "
+            f"or set ${STORES_VARIABLE}."
+        ) from error
     # Another process may have finished first, on a file system that knows no locks.
     _check_same(files, folder)
     return folder
@@ -172,6 +179,7 @@ def _build(files: Sequence[InputFile], folder: Path) -> None:
         if not unchanged([file.record() for file in files], paths):
             raise StoreError(f"An input of the token store {folder} changed while it was read.")
         _publish(temporary, folder)
+        log.info("Built the token store %s: %s", folder, asdict(counts))
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
@@ -182,7 +190,8 @@ def _build(files: Sequence[InputFile], folder: Path) -> None:
         ) from error
     finally:
         writer.abandon()
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.exists():
+            shutil.rmtree(temporary)
 
 
 def _write_meta(meta: StoreMeta, folder: Path) -> None:

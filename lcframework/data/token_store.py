@@ -148,6 +148,7 @@ class TokenStore:
     @classmethod
     def build(cls, inputs: str | Path | Sequence[str | Path], folder: str | Path) -> Self:
         """Build a store, or reuse an equal one; see `store_build.build_store`."""
+        # Not at the top: the builder needs this module.
         from lcframework.data.store_build import build_store
 
         return cls(build_store(inputs, Path(folder)))

@@ -1,5 +1,6 @@
 """Protein sequences (UniRef50 or any FASTA) as masked packs, for Lightning or a plain loop."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -224,6 +225,8 @@ class UniRef50DataModule(LightningDataModule):
         sampler.resume_at(place.epoch, place.batches_done)
         if self.trainer is not None:
             realign(self.trainer, place)
+            # Lightning looks for a state in the loader; here the sampler's position does the work.
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
 
     def fingerprint(self, split: str) -> dict[str, Any]:
         """What `results.json` records of a split: `path`, `fingerprint`, `n` and `residues`."""

@@ -210,6 +210,14 @@ def test_resume_with_accumulation_and_limits(fasta, tmp_path, hook, resume_by, l
         assert first.trace + second.trace == unbroken.trace
 
 
+def test_no_warning_that_the_loader_cannot_resume(fasta, tmp_path, recwarn):
+    trainer, _ = fit(data_module(fasta), max_steps=3, max_epochs=-1)
+    trainer.save_checkpoint(tmp_path / "c.ckpt")
+    trainer = Trainer(accelerator="cpu", logger=False, max_steps=4, enable_checkpointing=False)
+    trainer.fit(Recorder(), datamodule=data_module(fasta), ckpt_path=tmp_path / "c.ckpt")
+    assert not [w for w in recwarn if "not resumable" in str(w.message)]
+
+
 def test_resume_twice_in_one_epoch(fasta, whole, tmp_path):
     traces = []
     path = None

@@ -1,5 +1,6 @@
 """The store: what it holds, when it is reused, refused, and that no half store is ever seen."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -54,9 +55,9 @@ def test_a_store_travels_to_another_process(tmp_path, fasta, proteins):
 
 
 def test_several_files_in_blocks(tmp_path, monkeypatch, proteins):
-    monkeypatch.setattr(store_build, "read_fasta", lambda p, c: read_small(p, c))
-    read_small = lambda p, c: duplicates.read_fasta(p, c, block_bytes=100)  # noqa: E731
-    write_fasta(tmp_path / "a.fasta", proteins[:20], prefix="a")
+    small_blocks = functools.partial(duplicates.read_fasta, block_bytes=100)
+    monkeypatch.setattr(store_build, "read_fasta", small_blocks)
+    (tmp_path / "a.fasta").write_text("\n\n" + fasta_text(proteins[:20], prefix="a"))
     write_fasta(tmp_path / "b.fasta", proteins[20:], prefix="b")
     store = TokenStore.build(f"{tmp_path}/*.fasta", tmp_path / "store")
     assert [decode(store.residues(i)) for i in range(50)] == proteins
@@ -140,6 +141,21 @@ def test_another_format_is_refused(tmp_path, fasta):
         TokenStore.open(folder)
     with pytest.raises(StoreError, match="no token store at"):
         TokenStore.open(tmp_path / "nowhere")
+
+
+def test_files_of_one_name_get_stores_of_their_own(tmp_path, proteins):
+    stores = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        path = write_fasta(tmp_path / str(number) / "a.fasta", proteins[number:])
+        stores.append(ensure_store(path, stores_root=tmp_path / "root"))
+    assert [len(store) for store in stores] == [50, 49]
+    assert stores[0].fingerprint != stores[1].fingerprint
+
+
+def test_a_root_that_cannot_be_written_is_refused(tmp_path, fasta):
+    with pytest.raises(StoreError, match="cannot be written"):
+        ensure_store(fasta, stores_root=fasta / "below-a-file")
 
 
 def test_an_unreadable_store_in_the_root_is_passed_over(tmp_path, fasta, caplog):
