@@ -64,6 +64,11 @@ class ExactResume(pl.Callback):
             states = [None] * trainer.world_size
             torch.distributed.all_gather_object(states, own)
         checkpoint["random_state"] = states
+        # Lightning logs a step after its checkpoint is written: a run killed in between would
+        # resume behind a row that nobody wrote.
+        if trainer.training and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            logged = {k: float(v) for k, v in trainer.callback_metrics.items() if k[:6] == "train/"}
+            checkpoint["last_logged"] = {**logged, "epoch": trainer.current_epoch}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

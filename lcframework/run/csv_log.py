@@ -80,11 +80,22 @@ class RunCSVLogger(Logger):
             self.save()
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
-        """Drop the rows logged at `step` and later: the resumed run will log them again."""
+    def rewind(self, step: int, last: Mapping[str, float] | None = None) -> None:
+        """Drop the rows logged at `step` and later: the resumed run will log them again.
+
+        Args:
+            step: optimizer steps done at the checkpoint.
+            last: values of step - 1 from the checkpoint, added if the killed run had not logged
+                them yet.
+        """
         self._waiting = []
+        rows = read_metrics(self.path) if self.path.is_file() else []
+        kept = [row for row in rows if row["step"] < step]
         if self.path.is_file():
-            self._rewrite([row for row in read_metrics(self.path) if row["step"] < step])
+            self._rewrite(kept)
+        if last and not any(row["step"] == step - 1 and "train/loss" in row for row in kept):
+            self.log_metrics(last, step - 1)
+            self.save()
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         temporary = self.path.with_suffix(".csv.tmp")

@@ -99,10 +99,12 @@ def data_record(datamodule: Any) -> dict[str, Any]:
 
 
 def _rewind_logs(trainer: pl.Trainer, checkpoint: Path | None) -> None:
-    step = 0 if checkpoint is None else load_checkpoint(checkpoint)["global_step"]
+    saved: dict[str, Any] = {"global_step": 0}
+    if checkpoint is not None:
+        saved = load_checkpoint(checkpoint)
     for logger in trainer.loggers:
         if isinstance(logger, RunCSVLogger):
-            logger.rewind(step)
+            logger.rewind(saved["global_step"], saved.get("last_logged"))
 
 
 def _save_last(trainer: pl.Trainer, folder: Path) -> None:

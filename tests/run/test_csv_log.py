@@ -33,3 +33,13 @@ def test_a_half_written_last_line_is_dropped(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,loss\n0,1.5\n1,1.")
     assert read_metrics(path) == [{"step": 0, "loss": 1.5}]
+
+
+def test_a_row_lost_between_checkpoint_and_log_comes_back(tmp_path):
+    logger = RunCSVLogger(tmp_path)
+    logger.log_metrics({"train/loss": 3.0, "epoch": 0}, 0)
+    resumed = RunCSVLogger(tmp_path)
+    resumed.rewind(2, {"train/loss": 2.5, "epoch": 0})
+    resumed.rewind(2, {"train/loss": 9.0, "epoch": 0})
+    losses = [row["train/loss"] for row in read_metrics(tmp_path / "metrics.csv")]
+    assert losses == [3.0, 2.5]
