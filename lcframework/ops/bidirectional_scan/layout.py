@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 MIN_STEPS, MAX_STEPS = 8, 64
 
@@ -18,7 +19,7 @@ def choose_steps(tokens: int) -> int:
     """Chunk length: long enough that chunk borders are few, short enough that a chunk's states fit
     the cache."""
     steps = MIN_STEPS
-    while steps < MAX_STEPS and steps * steps < tokens // 8:
+    while steps < MAX_STEPS and steps * steps < tokens // 16:
         steps *= 2
     return steps
 
@@ -36,6 +37,11 @@ class Events:
     step: Tensor
     lane: Tensor
     segment: Tensor
+
+    def positions(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """(step, lane - first) of the events whose lane lies in [first, last)."""
+        inside = (self.lane >= first) & (self.lane < last)
+        return self.step[inside], self.lane[inside] - first
 
     def in_lanes(self, first: int, last: int) -> dict[int, tuple[Tensor, Tensor]]:
         """step -> (lane - first, segment) for the events whose lane lies in [first, last)."""
@@ -56,8 +62,8 @@ class Layout:
         tokens: T.
         steps: K.
         chunks: c, so that c K >= T.
-        starts: first token of each segment and direction.
-        ends: last token of each segment and direction.
+        starts: where each segment begins in each direction (direction 1: at its last token).
+        ends: where it ends.
     """
 
     tokens: int
@@ -72,23 +78,23 @@ class Layout:
         steps = choose_steps(tokens)
         chunks = -(-tokens // steps)
         cu = cu_seqlens.long()
-        starts = torch.stack([cu[:-1], tokens - cu[1:]])
-        ends = torch.stack([cu[1:] - 1, tokens - 1 - cu[:-1]])
+        low, high = cu[:-1], cu[1:] - 1
+        starts, ends = torch.stack([low, high]), torch.stack([high, low])
         return cls(
             tokens, steps, chunks, _events(starts, steps, chunks), _events(ends, steps, chunks)
         )
 
     def cut(self, value_2Tx: Tensor) -> Tensor:
-        """(2, T, X) in pack order -> (K, W, X) in each direction's own time; the tail is zero."""
-        padded = value_2Tx.new_zeros(2, self.chunks * self.steps, value_2Tx.shape[2])
-        padded[0, : self.tokens] = value_2Tx[0]
-        padded[1, : self.tokens] = value_2Tx[1].flip(0)
-        return padded.view(2 * self.chunks, self.steps, -1).transpose(0, 1).contiguous()
+        """(2, T, X) -> (K, W, X), both in pack order; the tail is zero. A view where no tail is
+        needed."""
+        missing = self.chunks * self.steps - self.tokens
+        whole = F.pad(value_2Tx, (0, 0, 0, missing)) if missing else value_2Tx.contiguous()
+        return whole.view(2 * self.chunks, self.steps, -1).transpose(0, 1)
 
     def join(self, value_KWx: Tensor) -> Tensor:
-        """Undo `cut`: (K, W, X) -> (2, T, X) in pack order."""
-        flat = value_KWx.transpose(0, 1).reshape(2, self.chunks * self.steps, -1)[:, : self.tokens]
-        return torch.stack([flat[0], flat[1].flip(0)])
+        """Undo `cut`: (K, W, X) -> (2, T, X). A view of what has the strides that `cut` gives."""
+        flat = value_KWx.transpose(0, 1).reshape(2, self.chunks * self.steps, -1)
+        return flat[:, : self.tokens]
 
 
 def _events(times_2S: Tensor, steps: int, chunks: int) -> Events:
