@@ -14,11 +14,14 @@ DEFINING_KEYS = ("data", "model", "task", "optimizer", "seed")
 
 
 def register_resolvers() -> None:
-    """Make `${lc.run_id:}` and `${lc.slug:...}` known to OmegaConf; harmless when called again."""
+    """Make `${lc.run_id:}`, `${lc.slug:...}` and `${lc.class_name:...}` known to OmegaConf; harmless when called again."""
     from lcframework.run.identity import run_id, slug
 
     OmegaConf.register_new_resolver("lc.run_id", run_id, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("lc.slug", slug, replace=True)
+    OmegaConf.register_new_resolver(
+        "lc.class_name", lambda target: target.rpartition(".")[2], replace=True
+    )
 
 
 def forget_run_id() -> None:
