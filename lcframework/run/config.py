@@ -14,7 +14,8 @@ DEFINING_KEYS = ("data", "model", "task", "optimizer", "seed")
 
 
 def register_resolvers() -> None:
-    """Make `${lc.run_id:}`, `${lc.slug:...}` and `${lc.class_name:...}` known to OmegaConf; harmless when called again."""
+    """Make `${lc.run_id:}`, `${lc.slug:...}` and `${lc.class_name:...}` known to OmegaConf;
+    harmless when called again."""
     from lcframework.run.identity import run_id, slug
 
     OmegaConf.register_new_resolver("lc.run_id", run_id, replace=True, use_cache=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from torch import nn
 
@@ -89,29 +90,35 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     quiet_lightning()
     folder = Path(cfg.paths.run_dir)
+    if rank_zero_only.rank != 0:
+        return _evaluate(cfg, folder)
     with RunDirLock(folder):
         record_config(cfg, folder)
-        started = time.time()
-        pl.seed_everything(cfg.seed, workers=True, verbose=False)
-        path = find_checkpoint(cfg.checkpoint)
-        log.info("Evaluating %s", path)
-        network = load_network(path)
-        task = instantiate(cfg.task, model=network)
-        datamodule = instantiate(cfg.data)
-        callbacks = instantiate_all(cfg.callbacks)
-        for callback in callbacks:
-            if hasattr(callback, "baselines_from"):
-                callback.baselines_from(path)
-        trainer = build_trainer(cfg, folder, [], callbacks)
-        trainer.test(task, datamodule=datamodule, verbose=False)
-        run = run_record(cfg, folder, trainer, started) | {
-            "checkpoint": str(path),
-            "steps": None,
-            "tokens": None,
-        }
-        record = {"run": run, "data": data_record(datamodule), **report_of(callbacks)}
-        if trainer.is_global_zero:
-            write_json(folder / FILE_NAME, record)
+        return _evaluate(cfg, folder)
+
+
+def _evaluate(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    started = time.time()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    path = find_checkpoint(cfg.checkpoint)
+    log.info("Evaluating %s", path)
+    network = load_network(path)
+    task = instantiate(cfg.task, model=network)
+    datamodule = instantiate(cfg.data)
+    callbacks = instantiate_all(cfg.callbacks)
+    for callback in callbacks:
+        if hasattr(callback, "baselines_from"):
+            callback.baselines_from(path)
+    trainer = build_trainer(cfg, folder, [], callbacks)
+    trainer.test(task, datamodule=datamodule, verbose=False)
+    run = run_record(cfg, folder, trainer, started) | {
+        "checkpoint": str(path),
+        "steps": None,
+        "tokens": None,
+    }
+    record = {"run": run, "data": data_record(datamodule), **report_of(callbacks)}
+    if trainer.is_global_zero:
+        write_json(folder / FILE_NAME, record)
     return record, {
         "trainer": trainer,
         "task": task,

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from lcframework.errors import CheckpointError
 from lcframework.run.checkpoints import (
     AtomicCheckpointIO,
     load_checkpoint,
@@ -27,13 +28,13 @@ from lcframework.run.instantiate import instantiate, instantiate_all
 from lcframework.run.results import FILE_NAME, git_revision, versions, write_json
 
 log = logging.getLogger(__name__)
-UNWANTED = ("Tip:", "TPU available", "HPU available", "💡")
+UNWANTED = ("Tip:", "TPU available", "HPU available", "💡", "`weights_only` was not set")
 
 
 def quiet_lightning() -> None:
     """Drop Lightning's advertising tips and hints that do not apply to our loaders; its warnings
     stay."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()  # Hydra's handlers print the same lines
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: not any(word in record.getMessage() for word in UNWANTED))
@@ -98,10 +99,30 @@ def data_record(datamodule: Any) -> dict[str, Any]:
     }
 
 
-def _rewind_logs(trainer: pl.Trainer, checkpoint: Path | None) -> None:
-    saved: dict[str, Any] = {"global_step": 0}
-    if checkpoint is not None:
-        saved = load_checkpoint(checkpoint)
+def _refuse_another_network(said: dict[str, Any] | None, network: Any, checkpoint: Path) -> None:
+    """Compare what a checkpoint says of its network with the one that was built.
+
+    Raises:
+        CheckpointError: they differ; the message lists how.
+    """
+    if said is None:
+        return  # written by another task, which checks for itself
+    have = {"architecture": network.architecture, **network.hparams}
+    want = {"architecture": said["architecture"], **said["hparams"]}
+    ignored = {"scan_backend", "gradient_checkpointing"}  # how to compute, not what
+    differing = [
+        f"{key}: {want.get(key)!r} there, {have.get(key)!r} here"
+        for key in sorted((want.keys() | have.keys()) - ignored)
+        if want.get(key) != have.get(key)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{checkpoint} holds another network than this run's ({'; '.join(differing)}). "
+            "Choose the model it was trained with, or another ckpt_path."
+        )
+
+
+def _rewind_logs(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, RunCSVLogger):
             logger.rewind(saved["global_step"], saved.get("last_logged"))
@@ -164,7 +185,10 @@ def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[s
         log.info(
             "Run directory %s: %s", folder, f"resuming from {resume}" if resume else "fresh start"
         )
-        _rewind_logs(trainer, resume)
+        saved = {"global_step": 0} if resume is None else load_checkpoint(resume)
+        if resume is not None and hasattr(task, "model"):
+            _refuse_another_network(saved.get("lcframework_model"), task.model, resume)
+        _rewind_logs(trainer, saved)
         trainer.fit(task, datamodule=datamodule, ckpt_path=None if resume is None else str(resume))
         _save_last(trainer, folder / "checkpoints")
     if cfg.test:

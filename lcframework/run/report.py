@@ -17,6 +17,7 @@ COLUMNS: tuple[str, ...] = (
     "model",
     "seed",
     "parameters",
+    "block_parameters",
     "tokens",
     "perplexity",
     "low",
@@ -24,6 +25,8 @@ COLUMNS: tuple[str, ...] = (
     "accuracy",
     "wall_s",
 )
+
+WIDTH = 120  # columns of the tables where the output is no terminal
 
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
@@ -46,11 +49,13 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
 def row_of(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """One line of the comparison."""
     metrics, run = record["metrics"], record["run"]
+    model = (record["tables"].get("model") or [{}])[0]
     perplexity = metrics.get("test/perplexity", {})
     return {
-        "model": record["tables"].get("model", [{}])[0].get("name", folder.name),
+        "model": model.get("name", folder.name),
         "seed": run.get("seed"),
         "parameters": metrics.get("model/parameters", {}).get("value"),
+        "block_parameters": model.get("blocks"),
         "tokens": run.get("tokens"),
         "perplexity": perplexity.get("value"),
         "low": perplexity.get("low"),
@@ -71,19 +76,33 @@ def _show(value: Any) -> str:
 def print_table(rows: Sequence[dict[str, Any]], baselines: dict[str, float]) -> None:
     """The comparison, with the baselines every run shares below it."""
     table = Table(title="Perplexity of masked residues, held-out proteins")
-    for column in ("model", "seed", "params", "tokens", "perplexity", "95%", "accuracy", "time"):
-        justify = "left" if column == "model" else "right"
-        table.add_column(column, justify=justify, no_wrap=column != "model")
+    table.add_column("model", min_width=12, overflow="fold")
+    for column in (
+        "seed",
+        "params",
+        "in blocks",
+        "tokens",
+        "perplexity",
+        "95%",
+        "accuracy",
+        "time",
+    ):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda one: one["perplexity"] or float("inf")):
         interval = f"{_show(row['low'])}-{_show(row['high'])}"
-        numbers = [_show(row[key]) for key in ("seed", "parameters", "tokens", "perplexity")]
+        keys = ("seed", "parameters", "block_parameters", "tokens", "perplexity")
+        numbers = [_show(row[key]) for key in keys]
         accuracy, seconds = _show(row["accuracy"]), f"{row['wall_s']:.0f} s"
         table.add_row(row["model"], *numbers, interval, accuracy, seconds)
-    table.add_section()
+    below = Table("baseline", title="The same residues without a network")
+    below.add_column("perplexity", justify="right")
     for name, value in baselines.items():
-        table.add_row(f"[dim]{name}[/dim]", "", "", "", f"{value:.3f}", "", "", "")
+        below.add_row(name, f"{value:.3f}")
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)  # a log file needs no wrapping at 80 columns
     console.print(table)
+    console.print(below)
     if any("seen" in name for name in baselines):
         console.print(
             "Masking leaves a residue in sight at one in five scored positions; the baselines "
