@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from lcframework.ops.bidirectional_scan.chunked import scan_chunked
 from lcframework.ops.bidirectional_scan.reference import scan_reference
+from lcframework.ops.bidirectional_scan.triton import scan_triton, why_unavailable
 
-BACKENDS = ("auto", "chunked", "reference")
+BACKENDS = ("auto", "triton", "chunked", "reference")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -54,7 +55,7 @@ def bidirectional_scan(
         initial_states: (2, S, E, N) states before each segment's first step in each direction.
         return_final_states: also return the states after each segment's last step in each
             direction.
-        backend: "auto" (chunked), "chunked" or "reference".
+        backend: "auto" (Triton on a GPU, else chunked), "triton", "chunked" or "reference".
 
     Returns:
         y (T, E) in the dtype of `x`; with `return_final_states` also (2, S, E, N) in the dtype of
@@ -65,31 +66,54 @@ def bidirectional_scan(
         TypeError: an unsupported dtype.
     """
     cu_seqlens = _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states)
+    backend = choose_backend(backend, x)
+    if backend == "triton":
+        out, finals = scan_triton(
+            x, dt, A, B, C, D, dt_bias, dt_softplus, cu_seqlens, initial_states, return_final_states
+        )
+    else:
+        inputs = _widened(x, dt, A, B, C, dt_bias, dt_softplus, cu_seqlens, initial_states)
+        if backend == "reference":
+            y, finals = scan_reference(*inputs)
+        else:
+            y, finals = scan_chunked(*inputs, return_final_states)
+        if D is not None:
+            y = y + D.to(y.dtype)[:, None] * inputs[0]
+        out = y[0] + y[1]
+    if z is not None:
+        out = out * F.silu(z.to(out.dtype))
+    out = out.to(x.dtype)
+    if return_final_states:
+        assert finals is not None
+        return out, finals
+    return out
+
+
+def choose_backend(backend: str, x: Tensor) -> str:
+    """The backend that "auto" means for `x`: "triton" on a CUDA device where it can run, else
+    "chunked".
+
+    Raises:
+        ValueError: an unknown name.
+    """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
+    if backend != "auto":
+        return backend
+    usable = x.is_cuda and x.dtype != torch.float64 and why_unavailable() is None
+    return "triton" if usable else "chunked"
+
+
+def _widened(x, dt, A, B, C, dt_bias, dt_softplus, cu_seqlens, initial_states):
+    """Arguments of a PyTorch backend in the dtype of the recurrence, the step activated."""
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     step = dt.to(wide)
     if dt_bias is not None:
         step = step + dt_bias.to(wide)[:, None]
     if dt_softplus:
         step = F.softplus(step)
-    x_wide = x.to(wide)
     start = None if initial_states is None else initial_states.to(wide)
-    inputs = (x_wide, step, A.to(wide), B.to(wide), C.to(wide), cu_seqlens, start)
-    if backend == "reference":
-        y, finals = scan_reference(*inputs)
-    else:
-        y, finals = scan_chunked(*inputs, return_final_states)
-    if D is not None:
-        y = y + D.to(wide)[:, None] * x_wide
-    out = y[0] + y[1]
-    if z is not None:
-        out = out * F.silu(z.to(wide))
-    out = out.to(x.dtype)
-    if return_final_states:
-        assert finals is not None
-        return out, finals
-    return out
+    return x.to(wide), step, A.to(wide), B.to(wide), C.to(wide), cu_seqlens, start
 
 
 def _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states) -> Tensor:
