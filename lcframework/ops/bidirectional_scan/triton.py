@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = 64
+BLOCK = 16
 """Steps between two states that the forward pass keeps for the backward pass."""
 WANTED_PROGRAMS = 2048
 SHORTEST_ITEM, LONGEST_ITEM = 256, 4096
-FORWARD_TILE, BACKWARD_TILE = 64, 32
+FORWARD_TILE, BACKWARD_TILE = 64, 64
 """Channels of one program, one warp each."""
+FORWARD_STAGES, BACKWARD_STAGES = 5, 3
+"""Steps whose inputs are under way while one is computed, plus one."""
 
 
 @functools.cache
@@ -160,8 +162,8 @@ class _TritonScan(torch.autograd.Function):
                 items.bounds, items.links, items.blocks,
                 sizes.T, sizes.E, sizes.N, count, items.n_blocks,
                 SOFTPLUS=softplus, OUTPUT=output, ENTER=output and enter,
-                SAVE=output and needs_grad, NP=sizes.NP, BE=FORWARD_TILE, BLOCK=BLOCK, STAGES=5,
-                FAST=sizes.fast, num_warps=1,
+                SAVE=output and needs_grad, NP=sizes.NP, BE=FORWARD_TILE, BLOCK=BLOCK,
+                STAGES=FORWARD_STAGES, FAST=sizes.fast, num_warps=1,
             )  # fmt: skip
 
         if items.split:
@@ -169,7 +171,7 @@ class _TritonScan(torch.autograd.Function):
         if enter:
             _cross_borders(last, total, rate, start, entering, items, sizes, backward=False)
         scan(output=True)
-        ctx.save_for_backward(x, dt, A, B, C, D, bias, saved, rate)
+        ctx.save_for_backward(x, dt, B, C, D, bias, saved, rate)
         ctx.settings = (sizes, items, softplus, initial is not None)
         summed = y[0] + y[1]
         if not want_finals:
@@ -181,7 +183,7 @@ class _TritonScan(torch.autograd.Function):
     def backward(ctx, grad_y, grad_finals):  # type: ignore[override]
         from lcframework.ops.bidirectional_scan import triton_backward as kernels
 
-        x, dt, A, B, C, D, bias, saved, rate = ctx.saved_tensors
+        x, dt, B, C, D, bias, saved, rate = ctx.saved_tensors
         sizes, items, softplus, has_initial = ctx.settings
         dy = grad_y.contiguous()
         end = None if grad_finals is None else _padded(grad_finals, sizes)
@@ -195,21 +197,23 @@ class _TritonScan(torch.autograd.Function):
             x.new_zeros(2, items.count, sizes.E, dtype=torch.float32) for _ in range(2)
         )
         programs = grid[0] * grid[1] * grid[2]
-        scratch = x.new_empty(programs * BLOCK // 4, sizes.NP, BACKWARD_TILE, dtype=torch.float32)
+        # Half-precision inputs do not need the replayed states in float32, and they fill the cache.
+        kept_dtype = torch.float32 if x.dtype == torch.float32 else torch.bfloat16
+        scratch = x.new_empty(programs * BLOCK, sizes.NP, BACKWARD_TILE, dtype=kept_dtype)
         kernels.gradient_kernel[grid](
             x, dt, bias, rate, B, C, D, dy, saved, rate if leaving is None else leaving, scratch,
             dx, ddt, shares[0], shares[1], d_rate, d_bias, d_skip, arriving,
             items.bounds, items.blocks, sizes.T, sizes.E, sizes.N, items.count, items.n_blocks,
             SOFTPLUS=softplus, LEAVE=leaving is not None, NP=sizes.NP, BE=BACKWARD_TILE,
-            BLOCK=BLOCK, STAGES=3, FAST=sizes.fast, num_warps=1,
+            BLOCK=BLOCK, STAGES=BACKWARD_STAGES, FAST=sizes.fast, num_warps=1,
         )  # fmt: skip
-        dB, dC = shares.sum(1)
+        dB, dC = shares.sum(1)  # float32, as B and C came in
         dA = d_rate.sum(1)[:, : sizes.N].transpose(1, 2)
         d_initial = None
         if has_initial:
             first, final = items.first[:-1], items.first[1:] - 1
             d_initial = _unpadded(torch.stack([arriving[0, first], arriving[1, final]]), sizes)
-        grads = (dx, ddt, dA, dB.to(B.dtype), dC.to(C.dtype), d_skip.sum(1), d_bias.sum(1))
+        grads = (dx, ddt, dA, dB, dC, d_skip.sum(1), d_bias.sum(1))
         return *grads, d_initial, None, None, None
 
 
@@ -223,7 +227,7 @@ def _leaving_adjoints(kernels, dt, bias, rate, C, dy, end, items, sizes, softplu
         kernels.adjoint_kernel[sizes.grid(items.count, FORWARD_TILE)](
             dt, bias, rate, C, dy, own, total, items.bounds, items.links,
             sizes.T, sizes.E, sizes.N, items.count,
-            SOFTPLUS=softplus, NP=sizes.NP, BE=FORWARD_TILE, STAGES=5, FAST=sizes.fast,
+            SOFTPLUS=softplus, NP=sizes.NP, BE=FORWARD_TILE, STAGES=FORWARD_STAGES, FAST=sizes.fast,
             num_warps=1,
         )  # fmt: skip
     _cross_borders(own, total, rate, end, leaving, items, sizes, backward=True)
@@ -280,7 +284,8 @@ def scan_triton(
     if x.dtype == torch.float64:
         raise TypeError("backend='triton' has no float64; use backend='chunked'.")
     zeros = A.new_zeros(A.shape[:2], dtype=torch.float32)
-    inputs = (one.contiguous() for one in (x, dt, A.float(), B, C))
+    # B and C are small: in float32 the kernels can fetch them ahead without conversions.
+    inputs = (one.contiguous() for one in (x, dt, A.float(), B.float(), C.float()))
     return _TritonScan.apply(  # type: ignore[misc]
         *inputs,
         zeros if D is None else D.float().contiguous(),
