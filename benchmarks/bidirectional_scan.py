@@ -8,6 +8,7 @@ forward pass, against the special-function units' 16 per clock and multiprocesso
 
 import importlib.util
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from harness import Row, compare, write_results
@@ -100,34 +101,37 @@ def measure(name: str, lengths: list[int], channels: int) -> list[Row]:
     import triton
     from triton.testing import do_bench
 
+    def milliseconds(function) -> float:
+        return float(do_bench(function, warmup=30, rep=200))  # type: ignore[arg-type]
+
     values, borders = make(lengths, channels)
 
     def forward() -> Tensor:
-        y = bidirectional_scan(**values, dt_softplus=True, cu_seqlens=borders, backend="triton")
+        options: dict[str, Any] = {"dt_softplus": True, "cu_seqlens": borders, "backend": "triton"}
+        y = bidirectional_scan(**values, **options)
         assert isinstance(y, Tensor)
         return y
 
     times: dict[str, list[float]] = {}
     with torch.no_grad():
-        times["ours"] = [do_bench(forward, warmup=30, rep=200)]
+        times["ours"] = [milliseconds(forward)]
     for value in values.values():
         value.requires_grad_()
     grad = torch.randn_like(forward())
     arguments = list(values.values())
-    times["ours"].append(
-        do_bench(lambda: torch.autograd.grad(forward(), arguments, grad), warmup=30, rep=200)
-    )
+    times["ours"].append(milliseconds(lambda: torch.autograd.grad(forward(), arguments, grad)))
     if importlib.util.find_spec("selective_scan_cuda"):
         plain = {key: value.detach() for key, value in values.items()}
         official = Official(plain, len(lengths))
         g = grad.unflatten(0, (len(lengths), -1)).transpose(1, 2).contiguous()
         times["peer"] = [
-            do_bench(official.forward, warmup=30, rep=200),
-            do_bench(lambda: official.step(g), warmup=30, rep=200),
+            milliseconds(official.forward),
+            milliseconds(lambda: official.step(g)),
         ]
     rows = []
     exponentials = sum(lengths) * channels * STATES * 2
-    properties = triton.runtime.driver.active.utils.get_device_properties(0)
+    driver: Any = triton.runtime.driver.active
+    properties = driver.utils.get_device_properties(0)
     limit = properties["multiprocessor_count"] * 16 * properties["sm_clock_rate"] * 1e3
     for index, case in enumerate(("forward", "forward + backward")):
         ours = times["ours"][index]

@@ -185,7 +185,7 @@ def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[s
         log.info(
             "Run directory %s: %s", folder, f"resuming from {resume}" if resume else "fresh start"
         )
-        saved = {"global_step": 0} if resume is None else load_checkpoint(resume)
+        saved: dict[str, Any] = {"global_step": 0} if resume is None else load_checkpoint(resume)
         if resume is not None and hasattr(task, "model"):
             _refuse_another_network(saved.get("lcframework_model"), task.model, resume)
         _rewind_logs(trainer, saved)

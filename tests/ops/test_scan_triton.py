@@ -1,5 +1,7 @@
-"""The Triton scan against the step-by-step reference: outputs, final states and every gradient, on a
-GPU at full size, on a CPU in Triton's interpreter at small ones."""
+"""The Triton scan against the step-by-step reference: outputs, final states and every gradient.
+
+On a GPU at full size, on a CPU in Triton's interpreter at small ones.
+"""
 
 import os
 
@@ -82,10 +84,10 @@ def compare(cu, channels, states, dtype, initial, tolerance, exact="reference", 
     assert_close(run(values, cu, "triton", softplus=softplus), expected, tolerance)
 
 
-@pytest.mark.parametrize("initial", [False, True], ids=["zero", "initial"])
-@pytest.mark.parametrize("cu", PACKS.values(), ids=PACKS.keys())
-def test_equals_reference(cu, initial):
-    compare(cu, 5, 3, torch.float32, initial, 2e-5)
+@pytest.mark.parametrize("name", PACKS)
+def test_equals_reference(name):
+    initial = name in ("one-token", "63", "ragged")
+    compare(PACKS[name], 5, 3, torch.float32, initial, 2e-5)
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
@@ -94,7 +96,7 @@ def test_channels_over_several_tiles_and_segments_over_several_items(split, monk
         monkeypatch.setattr(host, "BLOCK", 8)
         monkeypatch.setattr(host, "SHORTEST_ITEM", 16)
         monkeypatch.setattr(host, "WANTED_PROGRAMS", 10_000)
-    compare([0, 50, 51, 90], 70, 16, torch.float32, True, 2e-5)
+    compare([0, 40, 41, 60], 70, 16, torch.float32, True, 2e-5)
 
 
 def test_without_softplus():
@@ -103,7 +105,7 @@ def test_without_softplus():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
-    compare([0, 30, 70], 8, 16, dtype, False, 2e-2)
+    compare([0, 10, 30], 8, 16, dtype, False, 2e-2)
 
 
 @pytest.mark.skipif(not CUDA, reason="full sizes need a GPU; the interpreter is too slow")
@@ -126,10 +128,10 @@ def test_a_protein_of_33000_and_equal_bits():
 
 @pytest.mark.parametrize("magnitude", [1e-6, 1e3])
 def test_extreme_steps_stay_finite(magnitude):
-    values = make([0, 40], 4, 16, torch.float32, False)
+    values = make([0, 20], 4, 16, torch.float32, False)
     values["dt"] = torch.full_like(values["dt"], magnitude)
     values["dt_bias"] = torch.zeros_like(values["dt_bias"])
-    found = run(values, [0, 40], "triton", softplus=False)
+    found = run(values, [0, 20], "triton", softplus=False)
     assert all(torch.isfinite(value).all() for value in found.values())
 
 

@@ -163,7 +163,7 @@ class _TritonScan(torch.autograd.Function):
                 sizes.T, sizes.E, sizes.N, count, items.n_blocks,
                 SOFTPLUS=softplus, OUTPUT=output, ENTER=output and enter,
                 SAVE=output and needs_grad, NP=sizes.NP, BE=FORWARD_TILE, BLOCK=BLOCK,
-                STAGES=FORWARD_STAGES, FAST=sizes.fast, num_warps=1,
+                STAGES=FORWARD_STAGES, FAST=sizes.fast, num_warps=1,  # type: ignore[call-arg]
             )  # fmt: skip
 
         if items.split:
@@ -205,7 +205,7 @@ class _TritonScan(torch.autograd.Function):
             dx, ddt, shares[0], shares[1], d_rate, d_bias, d_skip, arriving,
             items.bounds, items.blocks, sizes.T, sizes.E, sizes.N, items.count, items.n_blocks,
             SOFTPLUS=softplus, LEAVE=leaving is not None, NP=sizes.NP, BE=BACKWARD_TILE,
-            BLOCK=BLOCK, STAGES=BACKWARD_STAGES, FAST=sizes.fast, num_warps=1,
+            BLOCK=BLOCK, STAGES=BACKWARD_STAGES, FAST=sizes.fast, num_warps=1,  # type: ignore[call-arg]
         )  # fmt: skip
         dB, dC = shares.sum(1)  # float32, as B and C came in
         dA = d_rate.sum(1)[:, : sizes.N].transpose(1, 2)
@@ -228,7 +228,7 @@ def _leaving_adjoints(kernels, dt, bias, rate, C, dy, end, items, sizes, softplu
             dt, bias, rate, C, dy, own, total, items.bounds, items.links,
             sizes.T, sizes.E, sizes.N, items.count,
             SOFTPLUS=softplus, NP=sizes.NP, BE=FORWARD_TILE, STAGES=FORWARD_STAGES, FAST=sizes.fast,
-            num_warps=1,
+            num_warps=1,  # type: ignore[call-arg]
         )  # fmt: skip
     _cross_borders(own, total, rate, end, leaving, items, sizes, backward=True)
     return leaving
@@ -243,7 +243,7 @@ def _cross_borders(own, total, rate, start, entering, items, sizes, backward) ->
         own, total, rate, rate if start is None else start, entering, items.first,
         items.count, segments, sizes.E,
         START=start is not None, BACKWARD=backward, NP=sizes.NP, BE=FORWARD_TILE,
-        FAST=sizes.fast, num_warps=1,
+        FAST=sizes.fast, num_warps=1,  # type: ignore[call-arg]
     )  # fmt: skip
 
 
