@@ -13,7 +13,8 @@ lanes (direction-major), G lanes of one group.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -66,8 +67,9 @@ class Group:
         lane_order: the G lanes in the direction's own time.
         a: (K, G, N, E) decays, in a buffer that the next group overwrites.
         through: (G, N, E) decay of what enters a chunk until it leaves it.
-        u: (K, G, 1, E), dt x.
-        B: (K, G, N, 1).
+        a_at: K views (G, N, E) of it.
+        u: K views (G, 1, E) of dt x.
+        B: K views (G, N, 1).
         starts: step -> (lane of the group, segment) of first tokens; empty without initial states.
     """
 
@@ -80,14 +82,16 @@ class Group:
         self.lane_order = range(size)[::sense]
         self.A, self.a, self.dt = inputs.A[direction], buffer[:, :size], inputs.dt[:, lanes]
         rate, step = self.A * LOG2_E, self.dt[:, :, None]
-        for k in self.order:
-            torch.mul(step[k], rate, out=self.a[k]).exp2_()
+        for step_k, a_k in zip(step.unbind(0), self.a.unbind(0), strict=True):
+            torch.mul(step_k, rate, out=a_k).exp2_()
         self.through = step.sum(0).mul(rate).exp2_()
         resets = layout.starts.positions(lanes.start, lanes.stop)
         self.a[resets] = 0.0
         self.through[resets[1]] = 0.0
-        self.u = (inputs.x[:, lanes] * self.dt)[:, :, None]
-        self.B = inputs.B[:, lanes, :, None]
+        # Tuples of K views, made once: indexing a tensor costs as much as a small operation.
+        self.a_at = self.a.unbind(0)
+        self.u = (inputs.x[:, lanes] * self.dt)[:, :, None].unbind(0)
+        self.B = inputs.B[:, lanes, :, None].unbind(0)
         self.initial = inputs.initial
         self.starts = {} if self.initial is None else self.events(layout.starts)
 
@@ -106,7 +110,7 @@ class Group:
         """Last state of each chunk when nothing enters it: (G, N, E)."""
         h = torch.zeros_like(self.through)
         for k in self.order:
-            h.mul_(self.a[k]).addcmul_(self.B[k], self.u[k])
+            h.mul_(self.a_at[k]).addcmul_(self.B[k], self.u[k])
             self.inject(h, k)
         return h
 
@@ -137,28 +141,59 @@ def cross_borders(own: Tensor, through: Tensor, carry: Tensor, out: Tensor, orde
     return carry
 
 
+def in_both_directions(work: Callable[[int], None]) -> None:
+    """Call `work(0)` and `work(1)`, which touch nothing in common, side by side.
+
+    The operations of one direction are small: two threads that each run one direction with half of
+    the intra-op threads finish sooner than one thread that splits every operation.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2:
+        work(0)
+        work(1)
+        return
+
+    def alone(direction: int) -> None:
+        torch.set_num_threads(max(1, threads // 2))  # of this thread
+        with torch.no_grad():
+            work(direction)
+
+    with ThreadPoolExecutor(2, "scan-direction") as pool:
+        for done in [pool.submit(alone, direction) for direction in (0, 1)]:
+            done.result()
+    torch.set_num_threads(threads)  # what threads made later start with
+
+
 def _forward(inputs: Inputs, finals: Tensor | None) -> tuple[Tensor, Tensor]:
     """Outputs (K, W, E) and the states that enter each chunk (W, N, E); fills `finals` (2 S, N, E)
     if given."""
-    y, buffer = torch.empty_like(inputs.dt), new_buffer(inputs)
+    y = torch.empty_like(inputs.dt)
     entering = y.new_empty(y.shape[1], *inputs.A.shape[1:])
-    for direction in (0, 1):
-        carry = torch.zeros_like(inputs.A[0])
-        for group in groups(inputs, buffer, direction, backward=False):
-            here = entering[group.lanes]
-            own = group.own_contribution()
-            carry = cross_borders(own, group.through, carry, here, group.lane_order)
-            ends = {} if finals is None else group.events(inputs.layout.ends)
-            h = own.copy_(here)
-            C, y_group = inputs.C[:, group.lanes, None], y[:, group.lanes, None]
-            for k in group.order:
-                h.mul_(group.a[k]).addcmul_(group.B[k], group.u[k])
-                group.inject(h, k)
-                torch.bmm(C[k], h, out=y_group[k])
-                if k in ends and finals is not None:
-                    lane, segment = ends[k]
-                    finals[segment] = h[lane]
+    in_both_directions(lambda direction: _walk(inputs, direction, y, entering, finals))
     return y, entering
+
+
+def _walk(
+    inputs: Inputs, direction: int, y: Tensor, entering: Tensor, finals: Tensor | None
+) -> None:
+    """One direction of `_forward`."""
+    buffer = new_buffer(inputs)
+    carry = torch.zeros_like(inputs.A[0])
+    for group in groups(inputs, buffer, direction, backward=False):
+        here = entering[group.lanes]
+        own = group.own_contribution()
+        carry = cross_borders(own, group.through, carry, here, group.lane_order)
+        ends = {} if finals is None else group.events(inputs.layout.ends)
+        h = own.copy_(here)
+        C = inputs.C[:, group.lanes, None].unbind(0)
+        y_group = y[:, group.lanes, None].unbind(0)
+        for k in group.order:
+            h.mul_(group.a_at[k]).addcmul_(group.B[k], group.u[k])
+            group.inject(h, k)
+            torch.bmm(C[k], h, out=y_group[k])
+            if k in ends and finals is not None:
+                lane, segment = ends[k]
+                finals[segment] = h[lane]
 
 
 class _Scan(torch.autograd.Function):

@@ -10,6 +10,7 @@ from lcframework.ops.bidirectional_scan.chunked import (
     LaneEvents,
     cross_borders,
     groups,
+    in_both_directions,
     new_buffer,
 )
 
@@ -41,29 +42,33 @@ class Gradients:
 
     def run(self) -> None:
         """Fill every gradient."""
+        in_both_directions(self._walk)
+
+    def _walk(self, direction: int) -> None:
+        """One direction of `run`."""
         decays = new_buffer(self.inputs)
         adjoints = torch.empty_like(decays)
         states = decays.new_empty(decays.shape[0] + 1, *decays.shape[1:])
-        for direction in (0, 1):
-            carry = torch.zeros_like(self.dA[0])
-            for group in groups(self.inputs, decays, direction, backward=True):
-                lanes = group.a.shape[1]
-                ends = {}
-                if self.grad_finals is not None:
-                    ends = group.events(self.inputs.layout.ends)
-                leaving = torch.empty_like(group.through)
-                own = self._own_adjoint(group, ends)
-                order = group.lane_order[::-1]
-                carry = cross_borders(own, group.through, carry, leaving, order)
-                before, after = self._replay_states(group, states[:, :lanes])
-                g = adjoints[:, :lanes]
-                self.dA[direction] += self._recurrence(group, leaving, before, g, ends)
-                self._products(group, after, g)
+        carry = torch.zeros_like(self.dA[0])
+        for group in groups(self.inputs, decays, direction, backward=True):
+            lanes = group.a.shape[1]
+            ends = {} if self.grad_finals is None else group.events(self.inputs.layout.ends)
+            leaving = torch.empty_like(group.through)
+            own = self._own_adjoint(group, ends)
+            order = group.lane_order[::-1]
+            carry = cross_borders(own, group.through, carry, leaving, order)
+            before, after = self._replay_states(group, states[:, :lanes])
+            g = adjoints[:, :lanes]
+            self.dA[direction] += self._recurrence(group, leaving, before, g, ends)
+            self._products(group, after, g)
 
-    def _add_output(self, g: Tensor, group: Group, k: int, ends: LaneEvents) -> None:
-        """Add what the output and, at segment ends, the final state say about the state after step
-        k."""
-        g.addcmul_(self.inputs.C[k, group.lanes, :, None], self.dy[k, group.lanes, None])
+    def _outputs(self, group: Group) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """K views of C (G, N, 1) and of dy (G, 1, E)."""
+        C = self.inputs.C[:, group.lanes, :, None].unbind(0)
+        return C, self.dy[:, group.lanes, None].unbind(0)
+
+    def _add_final(self, g: Tensor, k: int, ends: LaneEvents) -> None:
+        """Add what the final states of the segments that end at step k say about their states."""
         if k in ends:
             assert self.grad_finals is not None
             lane, segment = ends[k]
@@ -72,9 +77,11 @@ class Gradients:
     def _own_adjoint(self, group: Group, ends: LaneEvents) -> Tensor:
         """Adjoint of the state that enters each chunk when nothing is known of later ones."""
         g = torch.zeros_like(group.through)
+        C, dy = self._outputs(group)
         for k in reversed(group.order):
-            self._add_output(g, group, k, ends)
-            g.mul_(group.a[k])
+            g.addcmul_(C[k], dy[k])
+            self._add_final(g, k, ends)
+            g.mul_(group.a_at[k])
         return g
 
     def _replay_states(self, group: Group, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,9 +91,11 @@ class Gradients:
         if group.order[0] > 0:
             first, before, after = -1, after, before
         h[first] = self.entering[group.lanes]
+        before_at, after_at = before.unbind(0), after.unbind(0)
         for k in group.order:
-            torch.mul(group.a[k], before[k], out=after[k]).addcmul_(group.B[k], group.u[k])
-            group.inject(after[k], k)
+            torch.mul(group.a_at[k], before_at[k], out=after_at[k])
+            after_at[k].addcmul_(group.B[k], group.u[k])
+            group.inject(after_at[k], k)
         return before, after
 
     def _recurrence(
@@ -95,23 +104,20 @@ class Gradients:
         """Run the adjoint recurrence into `adjoints` (K, G, N, E); the part of ddt that goes
         through the decays is written to `ddt`; returns dA (N, E) of this group. Destroys the
         decays."""
-        dA, ddt = torch.zeros_like(leaving), self.ddt[:, group.lanes]
-        through_decay = torch.empty_like(leaving)
-        dt = group.dt[:, :, None]
+        dA, through_decay = torch.zeros_like(leaving), torch.empty_like(leaving)
+        dt, ddt = group.dt[:, :, None].unbind(0), self.ddt[:, group.lanes].unbind(0)
+        C, dy = self._outputs(group)
+        g_at, h_at = adjoints.unbind(0), h.unbind(0)
         arriving = leaving
         for k in reversed(group.order):
-            C, dy = self.inputs.C[k, group.lanes, :, None], self.dy[k, group.lanes, None]
-            torch.addcmul(arriving, C, dy, out=adjoints[k])
-            if k in ends:
-                assert self.grad_finals is not None
-                lane, segment = ends[k]
-                adjoints[k, lane] += self.grad_finals[segment]
-            arriving = torch.mul(adjoints[k], group.a[k], out=group.a[k])
-            torch.mul(arriving, h[k], out=through_decay)
+            torch.addcmul(arriving, C[k], dy[k], out=g_at[k])
+            self._add_final(g_at[k], k, ends)
+            arriving = torch.mul(g_at[k], group.a_at[k], out=group.a_at[k])
+            torch.mul(arriving, h_at[k], out=through_decay)
             dA.addcmul_(through_decay, dt[k])
             torch.sum(through_decay.mul_(group.A), dim=1, out=ddt[k])
             if k in group.starts:
-                self._start_gradients(group, k, adjoints[k], dA, ddt[k])
+                self._start_gradients(group, k, g_at[k], dA, ddt[k])
         return dA.sum(0)
 
     def _start_gradients(
@@ -129,12 +135,17 @@ class Gradients:
 
     def _products(self, group: Group, h: Tensor, adjoints: Tensor) -> None:
         """Gradients that are products with states or adjoints, (K, G, N, E) each."""
+        lanes = group.lanes
         weighted = torch.empty_like(h[0])  # multiply and sum: a bmm of this shape is 5x slower
-        for k in range(h.shape[0]):
-            torch.mul(h[k], self.dy[k, group.lanes, None], out=weighted)
-            torch.sum(weighted, dim=2, out=self.dC[k, group.lanes])
-            torch.mul(adjoints[k], group.u[k], out=weighted)
-            torch.sum(weighted, dim=2, out=self.dB[k, group.lanes])
-            du = torch.bmm(group.B[k].transpose(1, 2), adjoints[k])[:, 0]
-            torch.mul(du, group.dt[k], out=self.dx[k, group.lanes])
-            self.ddt[k, group.lanes].addcmul_(du, self.inputs.x[k, group.lanes])
+        _, dy = self._outputs(group)
+        dB, dC = self.dB[:, lanes].unbind(0), self.dC[:, lanes].unbind(0)
+        du = group.dt.new_empty(h.shape[0], h.shape[1], 1, h.shape[3])
+        for k, (h_k, g_k, du_k) in enumerate(
+            zip(h.unbind(0), adjoints.unbind(0), du.unbind(0), strict=True)
+        ):
+            torch.sum(torch.mul(h_k, dy[k], out=weighted), dim=2, out=dC[k])
+            torch.sum(torch.mul(g_k, group.u[k], out=weighted), dim=2, out=dB[k])
+            torch.bmm(group.B[k].transpose(1, 2), g_k, out=du_k)
+        du = du[:, :, 0]
+        torch.mul(du, group.dt, out=self.dx[:, lanes])
+        self.ddt[:, lanes].addcmul_(du, self.inputs.x[:, lanes])
