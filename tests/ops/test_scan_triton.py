@@ -3,18 +3,13 @@
 On a GPU at full size, on a CPU in Triton's interpreter at small ones.
 """
 
-import os
-
 import pytest
 import torch
 
+from lcframework.ops.bidirectional_scan import bidirectional_scan
+from lcframework.ops.bidirectional_scan import triton as host
+
 CUDA = torch.cuda.is_available()
-if not CUDA:
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
-
-from lcframework.ops.bidirectional_scan import bidirectional_scan  # noqa: E402
-from lcframework.ops.bidirectional_scan import triton as host  # noqa: E402
-
 pytest.importorskip("triton", reason="triton has no wheels for this platform")
 DEVICE = "cuda" if CUDA else "cpu"
 PACKS = {

@@ -114,7 +114,7 @@ def test_other_settings_in_the_same_run_are_refused(unbroken):
     process = start(parent / "whole", "optimizer.lr=0.5")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "optimizer.lr: 0.004 -> 0.5" in output
+    assert "optimizer.lr: 0.002 -> 0.5" in output
 
 
 def test_results_name_what_was_run(unbroken):
