@@ -1,6 +1,7 @@
 """Shell completion of `lcf` and of the Hydra apps, asked as a shell asks, and help without torch."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
