@@ -97,8 +97,10 @@ def reference(package: Path, room: str, modules: Sequence[str]) -> str:
 
 def reference_index(package: Path, by_room: Mapping[str, Sequence[str]]) -> str:
     """The list of all rooms and modules, with the first sentence of each."""
-    lines = ["# Reference\n\nFrom the docstrings. Which room may import which is a contract that "
-             "`make lint` checks.\n"]
+    lines = [
+        "# Reference\n\nFrom the docstrings. Which room may import which is a contract that "
+        "`make lint` checks.\n"
+    ]
     for room, modules in by_room.items():
         lines.append(f"## [{room}]({room}.md)\n")
         lines.append("| module | |\n|---|---|")

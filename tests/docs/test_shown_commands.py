@@ -98,8 +98,7 @@ def test_make_targets_exist():
         for words in re.findall(r"^(?:\$ )?make ((?:[a-z-]+ ?)+)", one, re.MULTILINE)
         for name in words.split()
     }
-    assert {"quickstart", "test", "docs"} >= {"quickstart"} & named
-    assert named
+    assert "quickstart" in named
     assert named <= set(targets)
 
 

@@ -20,7 +20,7 @@ class Requests(HTMLParser):
         self.external = []
 
     def handle_starttag(self, tag, attributes):
-        if tag != "a" and not ("rel", "canonical") in attributes:
+        if tag != "a" and ("rel", "canonical") not in attributes:
             self.external += [
                 value
                 for name, value in attributes

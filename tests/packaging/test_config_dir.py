@@ -28,7 +28,10 @@ def composed(folder, *arguments):
 
 
 def write_configs(folder):
-    for name, text in {"experiment/mine/first.yaml": EXPERIMENT, "model/narrow.yaml": MODEL}.items():
+    for name, text in {
+        "experiment/mine/first.yaml": EXPERIMENT,
+        "model/narrow.yaml": MODEL,
+    }.items():
         path = folder / "my_conf" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
