@@ -44,10 +44,8 @@ def examine(runs: Path) -> dict[str, Any]:
         devices, more = examine_devices()
         backends, tried = examine_backends(devices)
         checks += more + tried
-    checks += _extras() + [
-        _writable("run directory", runs),
-        _writable("token stores", _stores()),
-    ]
+    checks += _extras()
+    checks += [_writable("run directory", runs), _writable("token stores", _stores())]
     return {
         "ok": all(one["status"] != "broken" for one in checks),
         "versions": packages,

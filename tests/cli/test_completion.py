@@ -1,4 +1,4 @@
-"""Shell completion of `lcf` and of the Hydra apps, asked as a shell asks, and help without torch."""
+"""Shell completion of `lcf` and of the Hydra apps, asked as a shell asks; help without torch."""
 
 import os
 import re
@@ -76,7 +76,8 @@ def test_hydras_own_completion_works_for_lcf_train(tmp_path):
     program.write_text(f"#!{sys.executable}\nfrom lcframework.train import main\nmain()\n")
     program.chmod(0o755)
     script = """eval "$(lcf-train --shell-completion install=bash)"
-COMP_LINE='lcf-train model=lcplm_1'; COMP_POINT=23; COMP_CWORD=1; COMP_WORDS=(lcf-train model=lcplm_1)
+COMP_LINE='lcf-train model=lcplm_1'; COMP_POINT=23
+COMP_WORDS=(lcf-train model=lcplm_1); COMP_CWORD=1
 hydra_bash_completion
 printf '%s\\n' "${COMPREPLY[@]}" """
     found = set(bash_answers(script, tmp_path, path=str(tmp_path)))

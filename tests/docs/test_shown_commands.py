@@ -73,13 +73,13 @@ def test_train_and_evaluate_commands_compose(shown, hydra_ready, tmp_path):
 
 
 @pytest.mark.parametrize("shown", LCF, ids=str)
-def test_lcf_commands_parse(shown, capsys):
-    try:
-        parsed = build_parser().parse_args(shown.arguments)
-    except SystemExit as stop:
-        assert stop.code == 0, capsys.readouterr().err
+def test_lcf_commands_parse(shown):
+    if "--help" in shown.arguments or "--version" in shown.arguments:
+        with pytest.raises(SystemExit) as stop:
+            build_parser().parse_args(shown.arguments)
+        assert stop.value.code == 0
     else:
-        assert callable(parsed.work)
+        assert callable(build_parser().parse_args(shown.arguments).work)
 
 
 def test_no_command_of_an_unknown_module_is_shown():
