@@ -1,5 +1,6 @@
 # make quickstart   install into .venv and train two small protein models on the embedded sample
 # make test         install what the tests need and run them
+# make docs         build the documentation site into site/
 .PHONY: help setup setup-dev quickstart lint test test-all bench docs clean
 .DEFAULT_GOAL := help
 
@@ -40,9 +41,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/scan_cpu.py
 	$(BIN)/python benchmarks/protein_data.py
 
-docs:
-	@echo "The documentation is README.md, data/README.md and the docstrings; a site comes with a later release."
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Read it: $(BIN)/python -m http.server -d site, then http://localhost:8000"
 
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lcframework import __version__
+from lcframework.cli import completion, doctor
 from lcframework.errors import LCFrameworkError
 
 
@@ -68,6 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     get.add_argument("name", help="a name from `lcf data list`")
     get.add_argument("--to", default="data", help="target folder (default: data)")
     get.set_defaults(work=_data_get)
+
+    for module in (doctor, completion):
+        module.register(commands)
     return parser
 
 
