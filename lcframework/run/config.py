@@ -8,6 +8,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from lcframework.errors import RunDirError
+from lcframework.run.results import git_revision
 
 FILE_NAME = "config.yaml"
 DEFINING_KEYS = ("data", "model", "task", "optimizer", "seed")
@@ -63,6 +64,7 @@ def record_config(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     plain = cast(dict[str, Any], plain)
+    git_revision()  # of the code that starts, not of what is checked out when it ends
     path = folder / FILE_NAME
     if path.is_file():
         old = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))

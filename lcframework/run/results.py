@@ -1,6 +1,7 @@
 """`results.json`: the one record of what a run measured (layout: docs of the run directory in the
 README)."""
 
+import functools
 import json
 import math
 import os
@@ -33,8 +34,9 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def git_revision() -> str | None:
-    """Commit of the source tree, with `-dirty` if it has changes; None outside a checkout."""
+    """Commit of the source tree when this process first asked, with `-dirty` if it has changes; None outside a checkout."""
     here = Path(__file__).resolve().parent
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
