@@ -36,7 +36,8 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_revision() -> str | None:
-    """Commit of the source tree when this process first asked, with `-dirty` if it has changes; None outside a checkout."""
+    """Commit of the source tree when this process first asked, with `-dirty` if it has changes;
+    None outside a checkout."""
     here = Path(__file__).resolve().parent
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
