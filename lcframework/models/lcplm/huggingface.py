@@ -16,7 +16,6 @@ Legend: B batch rows, L row length, T real tokens, S proteins, d model width, V 
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -27,100 +26,20 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
     EsmTokenizer,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 from transformers.utils.generic import can_return_tuple
 
-from lcframework.data.alphabet import CLS_ID, EOS_ID, MASK_ID, PAD_ID, TOKENS
 from lcframework.models.lcplm.block import BiMambaS
-from lcframework.models.lcplm.hf_checks import check_folder, explain_memory, refuse_other_model
+from lcframework.models.lcplm.hf_checks import check_folder, explain_memory
+from lcframework.models.lcplm.hf_config import LCPLMConfig
 from lcframework.models.lcplm.model import LCPLM
+from lcframework.models.lcplm.padding import pack, unpack
 
+__all__ = ["LCPLMConfig", "LCPLMForMaskedLM", "LCPLMModel", "LCPLMPreTrainedModel"]
 IGNORED_LABEL = -100
-
-
-class LCPLMConfig(PreTrainedConfig):
-    """Sizes and vocabulary of an LC-PLM.
-
-    Args:
-        d_model: width; also read as `hidden_size`.
-        n_layers: number of blocks; also read as `num_hidden_layers`.
-        d_state: states per channel.
-        d_conv: taps of the short convolutions.
-        expand: inner width over `d_model`.
-        dt_rank: rank of the step projection; "auto" is ceil(d_model / 16).
-        vocab_size: rows of embedding and head (V), padding rows included.
-        vocab_list: the tokens in id order; default is ESM-2's 33.
-        norm_eps: epsilon of the RMS norms.
-        scan_backend: see `lcframework.ops.bidirectional_scan`.
-        **kwargs: what every transformers configuration takes.
-
-    Raises:
-        ValueError: `tie_word_embeddings=True`, which this architecture does not have.
-        CheckpointError: `from_pretrained` on the configuration of another architecture.
-    """
-
-    model_type = "lcplm"
-    attribute_map = {"hidden_size": "d_model", "num_hidden_layers": "n_layers"}  # noqa: RUF012
-
-    def __init__(
-        self,
-        d_model: int = 256,
-        n_layers: int = 6,
-        d_state: int = 16,
-        d_conv: int = 4,
-        expand: int = 2,
-        dt_rank: int | str = "auto",
-        vocab_size: int = 128,
-        vocab_list: Sequence[str] = TOKENS,
-        norm_eps: float = 1e-5,
-        scan_backend: str = "auto",
-        **kwargs: Any,
-    ) -> None:
-        if kwargs.pop("tie_word_embeddings", False):
-            raise ValueError(
-                "LC-PLM's embedding and head are separate matrices; tie_word_embeddings=True would "
-                "overwrite one with the other. Leave it out."
-            )
-        self.d_model, self.n_layers = d_model, n_layers
-        self.d_state, self.d_conv, self.expand, self.dt_rank = d_state, d_conv, expand, dt_rank
-        self.vocab_size, self.vocab_list = vocab_size, list(vocab_list)
-        self.norm_eps, self.scan_backend = norm_eps, scan_backend
-        fixed: dict[str, Any] = {"pad_token_id": PAD_ID, "mask_token_id": MASK_ID}
-        fixed |= {"bos_token_id": CLS_ID, "eos_token_id": EOS_ID, "tie_word_embeddings": False}
-        super().__init__(**{**fixed, **kwargs})
-
-    @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
-        """As the parent; refuses another architecture instead of warning."""
-        values, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        refuse_other_model(values, pretrained_model_name_or_path, cls.model_type)
-        return values, rest
-
-    def network_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the `LCPLM` this configuration describes."""
-        names = ("d_model", "n_layers", "d_state", "d_conv", "expand", "dt_rank", "norm_eps")
-        sizes = {name: getattr(self, name) for name in (*names, "scan_backend")}
-        return {**sizes, "vocab_size": len(self.vocab_list), "pad_vocab_to": self.vocab_size}
-
-    @classmethod
-    def from_network(cls, network: LCPLM) -> Self:
-        """The configuration of an existing network.
-
-        Raises:
-            ValueError: its tokens are not ESM-2's 33, so their names are unknown here.
-        """
-        values = dict(network.hparams)
-        if values.pop("vocab_size") != len(TOKENS):
-            raise ValueError(
-                f"The network has {network.vocab_size} tokens; only ESM-2's {len(TOKENS)} have "
-                "names here. Build LCPLMConfig with vocab_list."
-            )
-        values.pop("gradient_checkpointing")
-        return cls(vocab_size=values.pop("pad_vocab_to"), **values)
 
 
 class LCPLMPreTrainedModel(PreTrainedModel):
@@ -337,42 +256,6 @@ class LCPLMForMaskedLM(LCPLMPreTrainedModel):
                 num_items_in_batch=kwargs.get("num_items_in_batch"),
             )
         return MaskedLMOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
-
-
-def pack(given: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Real tokens of a padded batch in one row.
-
-    Args:
-        given: (B, L) ids or (B, L, d) embeddings.
-        attention_mask: (B, L), true on real tokens, or None.
-
-    Returns:
-        (T,) or (T, d); the mask as (B, L) bool or None; (B+1,) int32 borders.
-
-    Raises:
-        ValueError: shapes that do not fit, or a row without a token.
-    """
-    rows, length = given.shape[:2]
-    if attention_mask is None:
-        borders = torch.arange(rows + 1, device=given.device, dtype=torch.int32) * length
-        return given.flatten(0, 1), None, borders
-    mask = attention_mask.bool()
-    if mask.shape != given.shape[:2] or bool((mask.sum(1) == 0).any()):
-        raise ValueError(
-            f"attention_mask must be (B, L) = {(rows, length)} with at least one token in every "
-            f"row, got {tuple(mask.shape)}."
-        )
-    borders = torch.cat([mask.new_zeros(1, dtype=torch.long), mask.sum(1).cumsum(0)]).int()
-    return given[mask], mask, borders
-
-
-def unpack(packed: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
-    """The inverse of `pack` for (T, d): (B, L, d), zero at the padding."""
-    if mask is None:
-        return packed.unflatten(0, shape)
-    padded = packed.new_zeros(*shape, packed.shape[-1])
-    padded[mask] = packed
-    return padded
 
 
 AutoConfig.register(LCPLMConfig.model_type, LCPLMConfig)
