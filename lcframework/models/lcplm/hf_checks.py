@@ -1,0 +1,142 @@
+"""Errors that transformers would leave as a warning, a wrong result or a bare traceback."""
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lcframework.data.alphabet import TOKENS
+from lcframework.errors import CheckpointError
+
+INDEX_FILE = "model.safetensors.index.json"
+VOCABULARY_FILE = "vocab.txt"
+OURS = "LC-PLM was given"
+CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory")
+
+
+def refuse_other_model(config: dict[str, Any], where: Any, model_type: str) -> None:
+    """Stop at a configuration of another architecture, which would load as random weights.
+
+    Raises:
+        CheckpointError: `config["model_type"]` is not `model_type`.
+    """
+    said = config.get("model_type")
+    if said != model_type:
+        named = f"the architecture {said!r}" if said else "no architecture (model_type)"
+        raise CheckpointError(
+            f"{where}: config.json names {named}, not {model_type!r}. Load it with the classes of "
+            "its own architecture (AutoModelForMaskedLM finds them), or name a folder that "
+            "`lcf export` or save_pretrained wrote."
+        )
+
+
+def check_folder(where: Any, subfolder: str = "") -> None:
+    """Check what a local folder says about its shards and vocabulary; a hub name is left alone.
+
+    Args:
+        where: what `from_pretrained` was given.
+        subfolder: its argument of that name.
+
+    Raises:
+        CheckpointError: a shard of the index is missing, or `vocab.txt` is not the model's
+            vocabulary.
+    """
+    if where is None or not Path(where).is_dir():
+        return
+    folder = Path(where) / subfolder
+    index = folder / INDEX_FILE
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{folder} is incomplete: {INDEX_FILE} lists {len(shards)} shards, "
+                f"{len(missing)} of them missing: {', '.join(missing)}. Copy the missing files "
+                "into it or export it again."
+            )
+    _check_vocabulary(folder)
+
+
+def _check_vocabulary(folder: Path) -> None:
+    config, vocabulary = folder / "config.json", folder / VOCABULARY_FILE
+    if not (config.is_file() and vocabulary.is_file()):
+        return
+    said = json.loads(config.read_text())
+    if said.get("model_type") != "lcplm":
+        return  # refused with its own message when the configuration is read
+    want = said.get("vocab_list", list(TOKENS))
+    have = [line.strip() for line in vocabulary.read_text(encoding="utf-8").splitlines()]
+    if have == want:
+        return
+    place = next(
+        (i for i, (a, b) in enumerate(zip(want, have, strict=False)) if a != b),
+        min(len(want), len(have)),
+    )
+    names = [repr(one[place]) if place < len(one) else "nothing" for one in (want, have)]
+    raise CheckpointError(
+        f"{vocabulary} is not the vocabulary this model was trained with: id {place} is "
+        f"{names[0]} in config.json (vocab_list, {len(want)} tokens) and {names[1]} in "
+        f"{VOCABULARY_FILE} ({len(have)} tokens). Put the tokenizer files of the export back; "
+        "further tokens are added with tokenizer.add_tokens, which leaves that file alone."
+    )
+
+
+def estimated_gigabytes(config: Any, tokens: int, training: bool) -> float:
+    """Least memory of the activations at 4 bytes a value, in 1e9 bytes.
+
+    Per block and token: residual and norm 2d; in_proj 2E; convolution and step in both directions
+    2E + 2E; gated output E. A forward without gradients holds one block's, training all blocks'.
+    """
+    inner = config.expand * config.d_model
+    per_token = 2 * config.d_model + 7 * inner
+    blocks = config.n_layers if training else 1
+    return 4e-9 * tokens * (blocks * per_token + config.vocab_size)
+
+
+class _Explainer:
+    """Context manager of `explain_memory`."""
+
+    def __init__(self, config: Any, given: torch.Tensor) -> None:
+        self.config, self.tokens = config, given.shape[:2].numel()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, RuntimeError) or OURS in (text := str(error)):
+            return
+        if not (
+            isinstance(error, torch.OutOfMemoryError) or any(one in text for one in CPU_ALLOCATOR)
+        ):
+            return
+        backward = torch.is_grad_enabled()
+        cure = (
+            "call model.gradient_checkpointing_enable() to train, use torch.inference_mode() to "
+            "predict, make the batch smaller"
+            if backward
+            else "make the batch smaller"
+        )
+        gigabytes = estimated_gigabytes(self.config, self.tokens, backward)
+        raise torch.OutOfMemoryError(
+            f"{text.splitlines()[0]} {OURS} {self.tokens:,} tokens, whose activations need at "
+            f"least about {gigabytes:.3g} GB beside the weights. Cure: {cure}, load with "
+            "dtype=torch.bfloat16, or cut the sequence; memory grows in proportion to the tokens."
+        ) from error
+
+
+def explain_memory(config: Any, given: torch.Tensor) -> AbstractContextManager[None]:
+    """Re-raise an out-of-memory error of the block with what was asked for and the cure.
+
+    The error keeps its type and its first line, so that batch-size finders still see it. Under
+    torch.compile errors pass unchanged.
+
+    Args:
+        config: sizes of the model.
+        given: (B, L, ...) the batch.
+
+    Raises:
+        torch.OutOfMemoryError: with tokens (padding included), an estimate and the cure.
+    """
+    return nullcontext() if torch.compiler.is_compiling() else _Explainer(config, given)
