@@ -50,9 +50,9 @@ def paired_context_rows(
 
     Returns:
         2 C rows: `proteins_compared` (`LONGER_THAN_THIS` or `LONGER_THAN_ALL`), `context`,
-        `proteins`, `too_short` (scored proteins left out), `residues_scored`, `loss` in the
-        window, `whole_loss`, and `difference`, window minus whole, each with `_low` and `_high`.
-        A positive difference is what the rest of the protein is worth.
+        `proteins`, `too_short` (proteins left out for their length), `residues_scored`, `loss` in
+        the window, `whole_loss`, and `difference`, window minus whole, each with `_low` and
+        `_high`. A positive difference is what the rest of the protein is worth.
 
     Raises:
         ValueError: shapes that do not fit together.
