@@ -152,8 +152,9 @@ class LengthReport(Callback):
             f"A test batch of {self._batch.num_tokens:,} tokens, its longest protein "
             f"{self._batch.max_len:,}, or the windows cut from it, {self.window_tokens:,} tokens "
             f"at a time, did not fit in the memory of {pl_module.device}. Lower "
-            "data.eval_max_tokens and callbacks.lengths.window_tokens, use trainer.precision=bf16-mixed, or take the "
-            f"longest proteins out of data.test. ({text.splitlines()[0] if text else 'no detail'})"
+            "data.eval_max_tokens and callbacks.lengths.window_tokens, use "
+            "trainer.precision=bf16-mixed, or take the longest proteins out of data.test. "
+            f"({text.splitlines()[0] if text else 'no detail'})"
         ) from exception
 
     def on_test_batch_end(
