@@ -137,7 +137,7 @@ def test_evaluation_by_length(tmp_path):
         f"checkpoint={tmp_path}/run",
         f"data.test={composed('train').data.test}",
         f"paths.run_dir={tmp_path}/evaluation",
-        "trainer.limit_test_batches=2",
+        "+trainer.limit_test_batches=2",
     ]
     record, _ = evaluate(composed("evaluate", *by_length, "callbacks.lengths.contexts=[512]"))
     parts = {"scores_by_length", "loss_by_end_distance", "loss_by_context"}

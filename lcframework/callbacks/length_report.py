@@ -87,7 +87,9 @@ class LengthReport(Callback):
         self.folder = Path(folder)
         self.length_edges = checked_edges(length_edges)
         self.distance_edges = checked_edges(distance_edges, "distance_edges")
-        self.contexts = checked_edges(contexts, "contexts") if len(contexts) else ()
+        self.contexts: tuple[int, ...] = ()
+        if len(contexts):
+            self.contexts = checked_edges(contexts, "contexts")
         if min(target_residues, targets_per_protein, window_tokens, min_proteins, resamples) < 1:
             raise ConfigError(
                 "target_residues, targets_per_protein, window_tokens, min_proteins and resamples "

@@ -64,7 +64,8 @@ def sum_by_distance(
     cell = np.asarray(protein_of, dtype=np.int64) * bins
     cell = cell + np.searchsorted(np.asarray(edges), np.asarray(distances), side="right")
     counts = np.bincount(cell, minlength=n_proteins * bins)
-    sums = np.bincount(cell, np.asarray(nll, dtype=np.float64), minlength=n_proteins * bins)
+    weights = np.asarray(nll, dtype=np.float64)
+    sums = np.bincount(cell, weights, minlength=n_proteins * bins).astype(np.float64)
     return sums.reshape(n_proteins, bins), counts.reshape(n_proteins, bins).astype(np.int64)
 
 
