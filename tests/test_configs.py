@@ -1,6 +1,7 @@
 """Every shipped config composes, and every experiment runs one batch of everything in this
 process."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from lcframework.errors import ConfigError
 from lcframework.paths import conf_dir
 from lcframework.run.app import register
 from lcframework.run.config import forget_run_id
@@ -57,7 +59,7 @@ def test_every_experiment_is_known_to_the_tests():
         str(p.relative_to(conf_dir() / "experiment").with_suffix(""))
         for p in conf_dir().glob("experiment/**/*.yaml")
     }
-    assert found == {*TRAINING, "lcplm/evaluate"}
+    assert found == {*TRAINING, "lcplm/evaluate", "lcplm/length_bins"}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -92,6 +94,9 @@ def test_training_experiments_run_one_batch(experiment, model, tmp_path):
     assert objects["trainer"].fast_dev_run
     assert record["metrics"]["test/perplexity"]["value"] > 1
     assert (tmp_path / "run" / "results.json").is_file()
+    for name in ("amino_acids", "length_bins"):  # fast_dev_run logs no loss to draw
+        assert (tmp_path / "run" / "figures" / f"{name}.png").is_file()
+        assert (tmp_path / "run" / "figures" / f"{name}.csv").is_file()
 
 
 def test_evaluation_of_a_trained_run_repeats_its_test(tmp_path):
@@ -116,6 +121,33 @@ def test_evaluation_of_a_trained_run_repeats_its_test(tmp_path):
         assert again["metrics"][name]["value"] == pytest.approx(
             record["metrics"][name]["value"], rel=1e-5
         )
+    assert (tmp_path / "run" / "figures" / "amino_acids.png").is_file()
+    assert (tmp_path / "evaluation" / "figures" / "length_bins.csv").is_file()
+    assert not (tmp_path / "evaluation" / "figures" / "loss.png").exists()  # it did not train
+
+
+def test_evaluation_by_length(tmp_path):
+    from lcframework.run.evaluate import evaluate
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "trainer.max_steps=1"]
+    train(composed("train", *small, "test=false", f"paths.run_dir={tmp_path}/run"))
+    by_length = [
+        "experiment=lcplm/length_bins",
+        f"checkpoint={tmp_path}/run",
+        f"data.test={composed('train').data.test}",
+        f"paths.run_dir={tmp_path}/evaluation",
+        "+trainer.limit_test_batches=2",
+    ]
+    record, _ = evaluate(composed("evaluate", *by_length, "callbacks.lengths.contexts=[512]"))
+    parts = {"scores_by_length", "loss_by_end_distance", "loss_by_context"}
+    assert parts | {"length_bins", "amino_acids"} <= set(record["tables"])
+    written = {path.name for path in (tmp_path / "evaluation" / "figures").iterdir()}
+    assert {f"{part}.{end}" for part in parts for end in ("csv", "json", "png")} <= written
+    kept = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert kept["tables"]["loss_by_context"] == record["tables"]["loss_by_context"]
+    with pytest.raises(ConfigError, match="length_edges=.*unsorted"):
+        evaluate(composed("evaluate", *by_length, "callbacks.lengths.length_edges=[512,128]"))
 
 
 def test_wandb_offline_keeps_one_id_per_run_directory(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from lcframework.data.alphabet import TOKENS
 from lcframework.data.batch import PackedProteins
 from lcframework.scoring.count_baselines import NeighbourCounts, uniform_nll, unigram_nll
 from lcframework.scoring.intervals import Interval, bootstrap_ratio
-from lcframework.scoring.length_bins import perplexity_by_length
+from lcframework.scoring.length_bins import LENGTH_EDGES, checked_edges, scores_by_length
 from lcframework.scoring.masked_lm import accuracy_per_token, score_masked_lm, sum_by_protein
 from lcframework.scoring.masked_lm_metric import MaskedLMMetric
 
@@ -50,12 +50,12 @@ class MaskedLMReport(Callback):
     def __init__(
         self,
         folder: str | Path,
-        length_edges: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096, 8192),
+        length_edges: tuple[int, ...] = LENGTH_EDGES,
         baseline_residues: int = 50_000_000,
         proteins_per_pack: int = 64,
     ) -> None:
         self.folder = Path(folder)
-        self.length_edges = tuple(length_edges)
+        self.length_edges = checked_edges(length_edges)
         self.baseline_residues = baseline_residues
         self.proteins_per_pack = proteins_per_pack
         self.results: dict[str, Any] = {}
@@ -204,22 +204,19 @@ def _model(pl_module: pl.LightningModule) -> Any:
 
 
 def _length_rows(found: Any, edges: tuple[int, ...]) -> list[dict[str, Any]]:
-    rows = perplexity_by_length(found.lengths, found.nll_sum, found.n_scored, edges)
-    flat = []
-    for row in rows:
-        interval = row["perplexity"] or {"value": None, "low": None, "high": None}
-        if row["proteins"]:
-            flat.append(
-                {
-                    "bin": row["bin"],
-                    "n": row["proteins"],
-                    "residues_scored": row["residues_scored"],
-                    "perplexity": interval["value"],
-                    "low": interval["low"],
-                    "high": interval["high"],
-                }
-            )
-    return flat
+    rows = scores_by_length(found.lengths, found.nll_sum, found.n_scored, found.n_correct, edges)
+    return [
+        {
+            "bin": row["bin"],
+            "n": row["proteins"],
+            "residues_scored": row["residues_scored"],
+            "perplexity": row["perplexity"],
+            "low": row["perplexity_low"],
+            "high": row["perplexity_high"],
+        }
+        for row in rows
+        if row["proteins"]
+    ]
 
 
 def _amino_acid_rows(found: Any) -> list[dict[str, Any]]:

@@ -14,10 +14,16 @@ from torch import nn
 from lcframework.errors import CheckpointError
 from lcframework.run.checkpoints import load_checkpoint, newest_valid
 from lcframework.run.config import record_config
-from lcframework.run.fit import build_trainer, data_record, quiet_lightning, report_of, run_record
+from lcframework.run.fit import (
+    build_trainer,
+    data_record,
+    keep_record,
+    quiet_lightning,
+    report_of,
+    run_record,
+)
 from lcframework.run.identity import RunDirLock
 from lcframework.run.instantiate import instantiate, instantiate_all
-from lcframework.run.results import FILE_NAME, write_json
 
 log = logging.getLogger(__name__)
 ARCHITECTURES = {
@@ -117,8 +123,7 @@ def _evaluate(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
         "tokens": None,
     }
     record = {"run": run, "data": data_record(datamodule), **report_of(callbacks)}
-    if trainer.is_global_zero:
-        write_json(folder / FILE_NAME, record)
+    keep_record(trainer, folder, record)
     return record, {
         "trainer": trainer,
         "task": task,

@@ -1,17 +1,14 @@
 """The pictures of a run and of a comparison of runs (matplotlib, drawn without a screen)."""
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from lcframework.files import TOO_FEW, save_figure, write_csv
 from lcframework.run.csv_log import FILE_NAME as METRICS
 from lcframework.run.csv_log import read_metrics
 
@@ -25,12 +22,17 @@ def _smooth(values: list[float], window: int) -> list[float]:
     ]
 
 
+def _logged(folder: Path) -> list[dict[str, Any]]:
+    """Rows of `metrics.csv` with a training loss; none where the run did not train."""
+    path = folder / METRICS
+    return [row for row in read_metrics(path) if "train/loss" in row] if path.is_file() else []
+
+
 def draw_loss(axes: Axes, runs: Runs, baselines: Mapping[str, float]) -> None:
     """Training loss in nats per scored residue against tokens seen; faint lines are single
     batches."""
     for name, (folder, _) in runs.items():
-        path = folder / METRICS
-        rows = [row for row in read_metrics(path) if "train/loss" in row] if path.is_file() else []
+        rows = _logged(folder)
         tokens, loss = [row["train/tokens"] for row in rows], [row["train/loss"] for row in rows]
         (line,) = axes.plot(tokens, _smooth(loss, 10), label=name)
         axes.plot(tokens, loss, color=line.get_color(), alpha=0.2, linewidth=0.8)
@@ -84,14 +86,43 @@ def comparison_figure(
 ) -> Path:
     """Draw loss, accuracy per amino acid and perplexity by length of several runs; returns the
     PNG's path."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(17, 5), layout="constrained")
+    figure = Figure(figsize=(17, 5), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     draw_loss(left, runs, baselines)
     draw_amino_acids(middle, runs)
     draw_length_bins(right, runs)
-    path = folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{name}.tmp.png")
-    figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-    os.replace(temporary, path)
-    return path
+    return save_figure(figure, folder / name)
+
+
+def run_figures(folder: Path, record: dict[str, Any], baselines: Mapping[str, float]) -> list[Path]:
+    """Write the pictures of one run and the table beside each to `folder/figures`.
+
+    `loss` (where the run has logged training losses), `amino_acids` and `length_bins` (where it
+    was tested), each as PNG and CSV.
+
+    Args:
+        folder: the run directory.
+        record: content of its `results.json`.
+        baselines: perplexities by name, drawn beside the training loss.
+
+    Returns:
+        The pictures.
+    """
+    name = (record["tables"].get("model") or [{}])[0].get("name", folder.name)
+    runs, target = {name: (folder, record)}, folder / "figures"
+    drawn = []
+    losses = [{"tokens": row["train/tokens"], "loss": row["train/loss"]} for row in _logged(folder)]
+    if losses:
+        write_csv(target / "loss.csv", losses)
+        drawn.append(("loss", lambda axes: draw_loss(axes, runs, baselines)))
+    for table, draw in (("amino_acids", draw_amino_acids), ("length_bins", draw_length_bins)):
+        rows = record["tables"].get(table)
+        if rows:
+            write_csv(target / f"{table}.csv", rows, TOO_FEW if table == "length_bins" else "")
+            drawn.append((table, lambda axes, draw=draw: draw(axes, runs)))
+    pictures = []
+    for stem, draw in drawn:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        draw(figure.subplots())
+        pictures.append(save_figure(figure, target / f"{stem}.png"))
+    return pictures

@@ -25,6 +25,7 @@ from lcframework.run.csv_log import RunCSVLogger
 from lcframework.run.guards import refuse_subprocess_multirun
 from lcframework.run.identity import RunDirLock
 from lcframework.run.instantiate import instantiate, instantiate_all
+from lcframework.run.report import baselines_of
 from lcframework.run.results import FILE_NAME, git_revision, versions, write_json
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,16 @@ def report_of(callbacks: list[Any]) -> dict[str, dict[str, Any]]:
         for part, values in merged.items():
             values.update(found.get(part, {}))
     return merged
+
+
+def keep_record(trainer: pl.Trainer, folder: Path, record: dict[str, Any]) -> None:
+    """Write `results.json`, then the pictures and the tables beside them, on the first rank."""
+    if not trainer.is_global_zero:
+        return
+    from lcframework.run.figures import run_figures  # matplotlib: not needed by other ranks
+
+    write_json(folder / FILE_NAME, record)
+    run_figures(folder, record, baselines_of([record]))
 
 
 def run_record(
@@ -198,9 +209,8 @@ def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[s
         "data": data_record(datamodule),
         **report_of(callbacks),
     }
-    if trainer.is_global_zero:
-        write_json(folder / FILE_NAME, record)
     for logger in trainer.loggers:
         logger.save()
+    keep_record(trainer, folder, record)
     objects = {"trainer": trainer, "task": task, "datamodule": datamodule, "callbacks": callbacks}
     return record, objects

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lcframework.errors import ConfigError
+from lcframework.errors import ConfigError, LCFrameworkError
 
 ALLOWED_MODULES = ("lcframework", "lightning.pytorch", "torch.optim", "torchmetrics")
 EXTRA_VARIABLE = "LCFRAMEWORK_ALLOWED_TARGETS"
@@ -98,20 +98,29 @@ def instantiate(node: DictConfig | ListConfig | dict | None, **overrides: Any) -
 
     Raises:
         ConfigError: a `_target_` outside the allow-list or one that cannot be found.
+        LCFrameworkError: what the constructor refuses, in its own words.
     """
     if node is None:
         return None
     import hydra
+    from hydra.errors import InstantiationException
 
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     _check_all(plain)
     assert isinstance(plain, dict)
-    if not overrides:
-        return hydra.utils.instantiate({"_convert_": "all", **plain})
-    # Hydra would turn objects given to it into config nodes; a call of ours leaves them as they
-    # are.
-    plain = {key: value for key, value in plain.items() if key not in overrides}
-    return hydra.utils.instantiate({"_convert_": "all", **plain, "_partial_": True})(**overrides)
+    try:
+        if not overrides:
+            return hydra.utils.instantiate({"_convert_": "all", **plain})
+        # Hydra would turn objects given to it into config nodes; a call of ours leaves them as they
+        # are.
+        plain = {key: value for key, value in plain.items() if key not in overrides}
+        call = hydra.utils.instantiate({"_convert_": "all", **plain, "_partial_": True})
+    except InstantiationException as error:
+        # A constructor's message to the user reaches them as one paragraph, without Hydra's frame.
+        if isinstance(error.__cause__, LCFrameworkError):
+            raise error.__cause__ from None
+        raise
+    return call(**overrides)
 
 
 def instantiate_all(nodes: DictConfig | dict | None) -> list[Any]:

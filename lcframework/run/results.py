@@ -3,13 +3,13 @@ README)."""
 
 import functools
 import json
-import math
-import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from lcframework.files import write_json as write_json  # part of this module's interface
 
 FILE_NAME = "results.json"
 REPORTED_PACKAGES = (
@@ -47,27 +47,6 @@ def git_revision() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    # JSON has no NaN: an undefined number is null, not a token that other parsers reject.
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Write strict JSON atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
 
 
 def read_results(folder: Path) -> dict[str, Any]:

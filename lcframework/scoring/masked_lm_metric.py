@@ -24,7 +24,7 @@ _STATES = {
 
 
 class MaskedLMMetric(Metric):
-    """Accumulates what `score_masked_lm`, `accuracy_per_token` and `perplexity_by_length` need.
+    """Accumulates what `score_masked_lm`, `accuracy_per_token` and `scores_by_length` need.
 
     A protein seen twice counts once, also in the confusion counts: padding samplers repeat
     proteins so that all ranks get equally many. That is why the (true, predicted) pair of every

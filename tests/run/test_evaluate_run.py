@@ -135,7 +135,7 @@ def test_a_disk_that_fills_while_the_store_is_written(tmp_path):
 @pytest.mark.slow
 def test_two_ranks_report_what_one_reports(trained):
     """The scores are sums over proteins gathered from all ranks, so ranks change only rounding."""
-    folder, values = trained.parents[1], {}
+    folder, values, tables = trained.parents[1], {}, {}
     for name, more in (
         ("one-rank", []),
         ("two-ranks", ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
@@ -144,15 +144,21 @@ def test_two_ranks_report_what_one_reports(trained):
         done = call(
             folder,
             "evaluate",
-            "experiment=lcplm/evaluate",
+            "experiment=lcplm/length_bins",
             f"checkpoint={trained}",
             TEST_DATA,
             f"run_id={name}",
+            "callbacks.lengths.contexts=[512,1024]",
             *more,
         )
         assert done.returncode == 0, done.stderr
-        results = json.loads((folder / "lcplm-evaluate" / name / "results.json").read_text())
-        values[name] = results["metrics"]
+        results = json.loads((folder / "lcplm-length_bins" / name / "results.json").read_text())
+        values[name], tables[name] = results["metrics"], results["tables"]
     for key, value in values["one-rank"].items():
         assert values["two-ranks"][key]["n"] == value["n"], key
         assert values["two-ranks"][key]["value"] == pytest.approx(value["value"], rel=1e-5), key
+    for table in ("scores_by_length", "loss_by_end_distance", "loss_by_context"):
+        for one, two in zip(tables["one-rank"][table], tables["two-ranks"][table], strict=True):
+            for key, value in one.items():
+                near = pytest.approx(value, rel=1e-4, abs=1e-5)
+                assert two[key] == (near if isinstance(value, float) else value), (table, key)

@@ -1,0 +1,114 @@
+"""Tables (CSV, JSON) and one picture for each part of the report by length."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lcframework.files import TOO_FEW, save_figure, write_csv, write_json
+from lcframework.scoring.context_pairs import LONGER_THAN_ALL, LONGER_THAN_THIS
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write_length_report(tables: Mapping[str, Rows], folder: Path) -> list[Path]:
+    """Write `NAME.csv`, `NAME.json` and `NAME.png` for each table of `LengthReport`.
+
+    A number missing for want of proteins is null in JSON, "too few" in CSV and picture.
+
+    Returns:
+        The pictures.
+    """
+    draw = {
+        "scores_by_length": _length_figure,
+        "loss_by_end_distance": _distance_figure,
+        "loss_by_context": _context_figure,
+    }
+    pictures = []
+    for name, rows in tables.items():
+        write_csv(folder / f"{name}.csv", rows, missing=TOO_FEW)
+        write_json(folder / f"{name}.json", rows)
+        pictures.append(save_figure(draw[name](rows), folder / f"{name}.png"))
+    return pictures
+
+
+def count_label(label: Any, proteins: int) -> str:
+    """A tick's label: what the bin is, and how many proteins it rests on."""
+    return f"{label}\nn={proteins:,}"
+
+
+def points_with_intervals(axes: Axes, rows: Rows, column: str, label: str | None = None) -> None:
+    """Values with 95% intervals at 0, 1, 2, ...; "too few" is written where there is none."""
+    known = [(x, row) for x, row in enumerate(rows) if row[column] is not None]
+    y = [row[column] for _, row in known]
+    # Percentile intervals may miss the value by rounding: an error bar must not be negative.
+    below = [max(0.0, row[column] - row[f"{column}_low"]) for _, row in known]
+    above = [max(0.0, row[f"{column}_high"] - row[column]) for _, row in known]
+    if known:
+        axes.errorbar([x for x, _ in known], y, [below, above], fmt="o-", capsize=4, label=label)
+    for x, row in enumerate(rows):
+        if row[column] is None:
+            axes.text(
+                x,
+                0.03,
+                TOO_FEW,
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="bottom",
+                rotation=90,
+                fontsize=8,
+                color="0.45",
+            )
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _length_figure(rows: Rows) -> Figure:
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    labels = [count_label(row["bin"], row["proteins"]) for row in rows]
+    names = {
+        "loss": "loss (nats per masked residue)",
+        "perplexity": "perplexity",
+        "accuracy": "accuracy",
+    }
+    for axes, (column, name) in zip(figure.subplots(1, 3), names.items(), strict=True):
+        points_with_intervals(axes, rows, column)
+        axes.set_xticks(range(len(rows)), labels, fontsize=7, rotation=45)
+        axes.set(xlabel="residues of the protein", ylabel=name)
+    figure.suptitle("Masked residues by length of the protein, 95% intervals over proteins")
+    return figure
+
+
+def _distance_figure(rows: Rows) -> Figure:
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    axes = figure.subplots()
+    points_with_intervals(axes, rows, "loss")
+    labels = [count_label(row["distance"], row["proteins"]) for row in rows]
+    axes.set_xticks(range(len(rows)), labels, fontsize=8, rotation=45)
+    axes.set(
+        xlabel="residues to the nearest end of the protein (n: proteins that reach so far)",
+        ylabel="loss (nats per masked residue)",
+        title="Loss by distance from the nearest end, 95% intervals over proteins",
+    )
+    return figure
+
+
+def _context_figure(rows: Rows) -> Figure:
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    for axes, name in zip(
+        figure.subplots(1, 2, sharey=True), (LONGER_THAN_THIS, LONGER_THAN_ALL), strict=True
+    ):
+        chosen = [row for row in rows if row["proteins_compared"] == name]
+        axes.axhline(0.0, color="0.4", linewidth=1)
+        points_with_intervals(axes, chosen, "difference")
+        labels = [count_label(f"{row['context']:,}", row["proteins"]) for row in chosen]
+        axes.set_xticks(range(len(chosen)), labels, fontsize=9)
+        axes.set(xlabel="context in tokens", title=f"Proteins {name}")
+    figure.axes[0].set_ylabel("loss in the window minus loss in the whole protein (nats)")
+    figure.suptitle(
+        "The same masked residues with less context, 95% intervals over proteins: "
+        "above 0, the rest of the protein helps"
+    )
+    return figure
