@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lcframework import __version__
+from lcframework.cli import split_long
 from lcframework.errors import LCFrameworkError
 
 
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(work=_report)
 
-    data = commands.add_parser("data", help="download the declared data sets").add_subparsers(
+    data = commands.add_parser("data", help="download the declared data sets, set aside a test set").add_subparsers(
         metavar="action", required=True
     )
     listing = data.add_parser("list", help="what can be downloaded")
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     get.add_argument("name", help="a name from `lcf data list`")
     get.add_argument("--to", default="data", help="target folder (default: data)")
     get.set_defaults(work=_data_get)
+    split_long.register(data)
     return parser
 
 

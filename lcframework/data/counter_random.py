@@ -26,6 +26,7 @@ class Stream(IntEnum):
     CROP = 4
     PROTEIN_ORDER = 5
     BATCH_ORDER = 6
+    LONG_TEST_SET = 7
 
 
 def _mix_int(value: int) -> int:
