@@ -60,9 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(work=_report)
 
-    data = commands.add_parser("data", help="download the declared data sets, set aside a test set").add_subparsers(
-        metavar="action", required=True
-    )
+    data = commands.add_parser(
+        "data", help="download the declared data sets, set aside a test set"
+    ).add_subparsers(metavar="action", required=True)
     listing = data.add_parser("list", help="what can be downloaded")
     listing.set_defaults(work=_data_list)
     get = data.add_parser("get", help="download, resume, verify")

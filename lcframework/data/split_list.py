@@ -51,10 +51,10 @@ def read_split_list(path: Path) -> SplitList:
             accession twice or no test protein.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a split's list ({error}).") from error
-    if not lines or lines[0] != FIRST_LINE:
+    if lines[0] != FIRST_LINE:
         raise DataError(
             f"{path} is no list of `lcf data split-long`: its first line is not {FIRST_LINE!r}. "
             "Name the split.txt that the command wrote."
@@ -73,10 +73,10 @@ def read_split_list(path: Path) -> SplitList:
 
 
 def _add(line: str, names: dict[str, set[str]], place: str) -> None:
-    words = line.split()
-    if len(words) != 2 or words[0] not in names:
+    words = line.split("\t")
+    if len(words) != 2 or words[0] not in names or not words[1]:
         raise DataError(
-            f"{place}: {line[:60]!r} is neither 'test ACCESSION' nor 'removed ACCESSION'. "
+            f"{place}: {line[:60]!r} is neither 'test' nor 'removed', a tab and an accession. "
             "Correct the line or restore the file."
         )
     kind, name = words

@@ -102,7 +102,9 @@ def scan_kernel(
         straight = tl.load(skip + d * E + e, mask=inside, other=0.0)
         h = tl.zeros((NP, BE), tl.float32)
         if ENTER:
-            h = tl.load(entering + tile(d, item, n_items, E, NP, e), mask=inside[None, :], other=0.0)
+            h = tl.load(
+                entering + tile(d, item, n_items, E, NP, e), mask=inside[None, :], other=0.0
+            )
         through = tl.zeros((BE,), tl.float32)
         block = tl.load(blocks + item).to(tl.int64)
         for i in tl.range(0, steps, num_stages=STAGES):
@@ -148,6 +150,8 @@ def border_kernel(
         item = tl.where(rising, low + i, high - 1 - i)
         tl.store(entering + tile(d, item, n_items, E, NP, e), h, mask=inside[None, :])
         if i + 1 < high - low:
-            through = tl.load(total + (d.to(tl.int64) * n_items + item) * E + e, mask=inside, other=0.0)
+            through = tl.load(
+                total + (d.to(tl.int64) * n_items + item) * E + e, mask=inside, other=0.0
+            )
             mine = tl.load(own + tile(d, item, n_items, E, NP, e), mask=inside[None, :], other=0.0)
             h = mine + exp2(through[None, :] * decay, FAST) * h
