@@ -17,15 +17,9 @@ from lcframework.data.duplicates import hash_names
 from lcframework.data.fasta_files import expand_inputs
 from lcframework.data.fasta_rules import RULES_VERSION
 from lcframework.data.homologues import HomologueRule, find_mmseqs, mmseqs_version
-from lcframework.data.split_files import (
-    SplitCounts,
-    Survey,
-    find_homologues,
-    new_split_folder,
-    survey_inputs,
-    write_split,
-)
+from lcframework.data.split_files import Survey, find_homologues, survey_inputs
 from lcframework.data.split_list import FINGERPRINT, SplitList, read_split_list
+from lcframework.data.split_output import SplitCounts, new_split_folder, write_split
 from lcframework.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -76,8 +70,8 @@ def choose(names: Iterable[str], choice: LongChoice) -> frozenset[str]:
         wanted = int(len(ordered) * (choice.fraction or 0.0) + 0.5)
     if not 1 <= wanted <= len(ordered):
         raise DataError(
-            f"The input holds {len(ordered):,} proteins of at least {choice.min_length:,} residues, "
-            f"and {wanted:,} of them were asked for. Change --n, --fraction or --min-length."
+            f"The input holds {len(ordered):,} proteins of at least {choice.min_length:,} "
+            f"residues, and {wanted:,} of them were asked for. Change --n, --fraction or --min-length."
         )
     encoded = [name.encode() for name in ordered]
     hashes = hash_names(
