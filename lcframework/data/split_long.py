@@ -71,7 +71,8 @@ def choose(names: Iterable[str], choice: LongChoice) -> frozenset[str]:
     if not 1 <= wanted <= len(ordered):
         raise DataError(
             f"The input holds {len(ordered):,} proteins of at least {choice.min_length:,} "
-            f"residues, and {wanted:,} of them were asked for. Change --n, --fraction or --min-length."
+            f"residues, and {wanted:,} of them were asked for. Change --n, --fraction or "
+            "--min-length."
         )
     encoded = [name.encode() for name in ordered]
     hashes = hash_names(
@@ -115,7 +116,7 @@ def split_long(
             note = f"removed with mmseqs {mmseqs_version(program)}, "
             note += f"identity >= {rule.identity}, coverage of the shorter >= {rule.coverage}"
             removed = find_homologues(program, paths, temporary, test, rule, survey.longest)
-        header |= {"homologues": note, "removed": str(len(removed))}
+        header |= {"homologue removal": note, "removed": str(len(removed))}
         return write_split(paths, temporary, SplitList(test, removed, header))
 
 

@@ -48,7 +48,7 @@ def write_split(paths: Sequence[Path], folder: Path, split: SplitList) -> SplitC
             f"{len(split.removed):,} their homologues. Take fewer test proteins."
         )
     (folder / LIST_FILE).write_text(split.to_text(), encoding="utf-8")
-    homologues = split.header.get("homologues", "not recorded in the list")
+    homologues = split.header.get("homologue removal", "not recorded in the list")
     return SplitCounts(train, len(split.test), len(split.removed), homologues)
 
 
