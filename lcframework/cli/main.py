@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lcframework import __version__
-from lcframework.cli import completion, doctor
+from lcframework.cli import completion, doctor, import_lcplm, split_long
 from lcframework.errors import LCFrameworkError
 
 
@@ -60,17 +60,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(work=_report)
 
-    data = commands.add_parser("data", help="download the declared data sets").add_subparsers(
-        metavar="action", required=True
-    )
+    data = commands.add_parser(
+        "data", help="download the declared data sets, set aside a test set"
+    ).add_subparsers(metavar="action", required=True)
     listing = data.add_parser("list", help="what can be downloaded")
     listing.set_defaults(work=_data_list)
     get = data.add_parser("get", help="download, resume, verify")
     get.add_argument("name", help="a name from `lcf data list`")
     get.add_argument("--to", default="data", help="target folder (default: data)")
     get.set_defaults(work=_data_get)
+    split_long.register(data)
 
-    for module in (doctor, completion):
+    for module in (import_lcplm, doctor, completion):
         module.register(commands)
     return parser
 

@@ -27,6 +27,7 @@ class Stream(IntEnum):
     PROTEIN_ORDER = 5
     BATCH_ORDER = 6
     CONTEXT_TARGET = 7
+    LONG_TEST_SET = 8
 
 
 def _mix_int(value: int) -> int:
