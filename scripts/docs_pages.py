@@ -135,7 +135,9 @@ def benchmark_table(path: Path) -> str:
     more = [key for key in dict.fromkeys(k for row in rows for k in row) if key not in COLUMNS]
     columns = known + more
     lines = [
-        "| " + " | ".join(column.replace("_name", "") for column in columns) + " |",
+        "| "
+        + " | ".join({"peer_name": "compared with"}.get(column, column) for column in columns)
+        + " |",
         "|" + "|".join("---" if column in COLUMNS[:3] else "---:" for column in columns) + "|",
     ]
     for row in rows:

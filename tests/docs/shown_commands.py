@@ -53,7 +53,8 @@ def parse(page: str, text: str) -> list[Shown]:
         while one and re.fullmatch(r"[A-Z_]+=.*", one[0]):
             one = one[1:]
         if one[:2] == ["python", "-m"] and one[2:3] and one[2].startswith("lcframework"):
-            commands.append(Shown(page, text, MODULES.get(one[2], one[2]), tuple(one[3:])))
+            program = MODULES.get(str(one[2]), str(one[2]))
+            commands.append(Shown(page, text, program, tuple(one[3:])))
         elif one and one[0] in PROGRAMS:
             commands.append(Shown(page, text, one[0], tuple(one[1:])))
     return commands
