@@ -13,8 +13,9 @@ tags: [protein, masked-lm, mamba, lcplm]
 # LC-PLM, imported
 
 The weights of the checkpoint `{source}` in the published layout of LC-PLM (arXiv 2411.08909),
-{count:,} parameters, rewritten by lcframework for the one-projection form; the function is the same.
-The published weights are licensed CC-BY-NC-4.0 by their authors; that licence goes with this folder.
+{count:,} parameters, rewritten by lcframework for the one-projection form; the function is the
+same. The published weights are licensed CC-BY-NC-4.0 by their authors; that licence goes with this
+folder.
 
 ```python
 import lcframework.models.lcplm.huggingface  # registers the classes
