@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from lcframework.cli.main import main
+from lcframework.data.alphabet import TOKENS as TOKEN_NAMES
 from lcframework.errors import CheckpointError
 from lcframework.models.lcplm.published_files import read_published
 
@@ -141,8 +142,12 @@ def damaged(change):
             lambda t: t[FIRST + "mamba_rev.in_proj.weight"].add_(1),
             r"mamba_rev\.in_proj\.weight differs from .*mamba_fwd\.in_proj\.weight",
         ),
+        (
+            lambda t: t.update({"lm_head.weight": t["bimamba.backbone.embedding.weight"].clone()}),
+            r"lm_head\.weight equals .*embedding\.weight",
+        ),
     ],
-    ids=["missing", "no-head", "extra", "shape", "untied"],
+    ids=["missing", "no-head", "extra", "shape", "untied", "merged"],
 )
 def test_a_key_that_does_not_fit_is_named(tmp_path, change, message):
     with pytest.raises(CheckpointError, match=message):
@@ -186,4 +191,13 @@ def test_shards_are_joined_and_a_missing_one_is_named(tmp_path):
     assert read_published(folder).num_parameters() > 0
     (folder / "two.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"two\.safetensors is missing"):
+        read_published(folder)
+
+
+def test_another_vocabulary_is_refused_by_the_token(tmp_path):
+    folder = write(tmp_path / "p", published())
+    tokens = list(TOKEN_NAMES)
+    tokens[4], tokens[5] = tokens[5], tokens[4]
+    (folder / "vocab.txt").write_text("\n".join(tokens))
+    with pytest.raises(CheckpointError, match=r"line 5: id 4 is 'A', .* it is 'L'"):
         read_published(folder)

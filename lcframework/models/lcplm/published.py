@@ -145,6 +145,11 @@ def network_from_published(
         "norm.weight": source.take(f"{BACKBONE}norm_f.weight", ours["norm.weight"].shape),
         HEAD: source.take(HEAD, ours[HEAD].shape),
     }
+    if torch.equal(weights["embedding.weight"], weights[HEAD]):
+        raise CheckpointError(
+            f"{where}: {HEAD} equals {BACKBONE}embedding.weight. They are two matrices in LC-PLM; a "
+            "loader that ties them by default has overwritten one. Fetch the original file."
+        )
     for layer in range(len(network.blocks)):
         weights |= _block(source, layer, ours)
     source.nothing_left()

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lcframework.data.alphabet import TOKENS
 from lcframework.errors import CheckpointError
 from lcframework.models.lcplm.model import LCPLM
 from lcframework.models.lcplm.published import network_from_published
@@ -69,6 +70,26 @@ def _weight_files(where: Path) -> list[Path]:
     )
 
 
+def check_vocabulary(folder: Path) -> None:
+    """Compare the tokens of a folder's vocab.txt, where there is one, with ours.
+
+    Raises:
+        CheckpointError: names the first id whose token differs.
+    """
+    path = folder / "vocab.txt"
+    if not path.is_file():
+        return
+    have = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    for index, token in enumerate(TOKENS):
+        found = have[index] if index < len(have) else "nothing"
+        if found != token:
+            raise CheckpointError(
+                f"{path}, line {index + 1}: id {index} is {found!r}, in ESM-2's vocabulary, which "
+                f"LC-PLM was trained with, it is {token!r}. Put the right file back or remove it: "
+                "the import writes ESM-2's tokenizer."
+            )
+
+
 def read_published(where: Path) -> LCPLM:
     """The network of a published checkpoint.
 
@@ -83,7 +104,9 @@ def read_published(where: Path) -> LCPLM:
     if not where.exists():
         raise CheckpointError(f"{where}: there is no such file or folder.")
     files = _weight_files(where)
-    config = _read_json((where if where.is_dir() else where.parent) / "config.json")
+    folder = where if where.is_dir() else where.parent
+    config = _read_json(folder / "config.json")
+    check_vocabulary(folder)
     tensors: dict[str, Tensor] = {}
     for path in files:
         found = _read_tensors(path)
