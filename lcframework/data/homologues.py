@@ -14,7 +14,6 @@ from lcframework.errors import ConfigError, DataError
 
 PROGRAM = "mmseqs"
 _COLUMNS = "query,target,fident,qcov,tcov"
-_DEFAULT_MAX_SEQS = 300
 _DEFAULT_MAX_SEQ_LEN = 65535
 _SHOWN_LINES = 5
 
@@ -53,35 +52,33 @@ def mmseqs_version(program: str) -> str:
 
 
 def search(
-    program: str, queries: Path, targets: Path, folder: Path, rule: HomologueRule, longest: int
+    program: str, test: Path, train: Path, folder: Path, rule: HomologueRule, longest: int
 ) -> set[str]:
     """The training proteins that the rule finds close to a test protein.
 
-    Training proteins are the queries: the targets, which are indexed in memory, are then few, and
-    no limit on hits per query can hide a homologue.
-
     Args:
         program: path of `mmseqs`.
-        queries: FASTA file of the training proteins, with names without special characters.
-        targets: FASTA file of the test proteins.
+        test: FASTA file of the test proteins, with names without special characters; the queries.
+        train: FASTA file of the training proteins, likewise; the targets.
         folder: existing folder for the result and temporary files.
         rule: what counts as a homologue.
         longest: residues of the longest protein of either file.
 
     Returns:
-        Names of queries.
+        Names of training proteins.
 
     Raises:
         DataError: mmseqs fails or writes something else than expected.
     """
-    with targets.open("rb") as file:
+    with train.open("rb") as file:
         count = sum(line.startswith(b">") for line in file)
     result = folder / "hits.tsv"
     # The coverage is judged here: none of mmseqs' own modes asks it of the shorter sequence.
-    command = [program, "easy-search", str(queries), str(targets), str(result), str(folder / "tmp")]
+    command = [program, "easy-search", str(test), str(train), str(result), str(folder / "tmp")]
     command += ["--format-mode", "0", "--format-output", _COLUMNS, "--alignment-mode", "3"]
     command += ["--min-seq-id", str(rule.identity)]
-    command += ["--max-seqs", str(max(count, _DEFAULT_MAX_SEQS))]
+    # As many as there are: the default of 300 candidates per query could hide a homologue.
+    command += ["--max-seqs", str(max(count, 1))]
     command += ["--max-seq-len", str(max(longest + 1, _DEFAULT_MAX_SEQ_LEN))]
     _run(command)
     if not result.is_file():
@@ -93,7 +90,7 @@ def _accepted(result: Path, rule: HomologueRule) -> Iterator[str]:
     with result.open() as file:
         for number, line in enumerate(file, start=1):
             try:
-                query, _, identity, *covers = line.rstrip("\n").split("\t")
+                _, target, identity, *covers = line.rstrip("\n").split("\t")
                 query_cover, target_cover = map(float, covers)
                 is_close = float(identity) >= rule.identity
             except ValueError:
@@ -102,7 +99,7 @@ def _accepted(result: Path, rule: HomologueRule) -> Iterator[str]:
                     f"the columns {_COLUMNS} were asked for. Install a current MMseqs2."
                 ) from None
             if is_close and max(query_cover, target_cover) >= rule.coverage:
-                yield query
+                yield target
 
 
 def _run(command: list[str]) -> str:

@@ -93,13 +93,13 @@ def find_homologues(
     """
     work = folder / "search"
     work.mkdir()
-    queries, targets = work / "train.fasta", work / "test.fasta"
-    with queries.open("wb") as train_file, targets.open("wb") as test_file:
+    test_path, train_path = work / "test.fasta", work / "train.fasta"
+    with train_path.open("wb") as train_file, test_path.open("wb") as test_file:
         for block in read_fasta(paths):
             for name, residues in records_of(block):
                 file = test_file if name in test else train_file
                 # Hexadecimal: mmseqs cuts names at bars and blanks in ways of its own.
                 file.write(b">%s\n%s\n" % (name.encode().hex().encode(), residues))
-    hits = search(program, queries, targets, work, rule, longest)
+    hits = search(program, test_path, train_path, work, rule, longest)
     shutil.rmtree(work)
     return frozenset(bytes.fromhex(name).decode() for name in hits)
