@@ -147,8 +147,8 @@ def network_from_published(
     }
     if torch.equal(weights["embedding.weight"], weights[HEAD]):
         raise CheckpointError(
-            f"{where}: {HEAD} equals {BACKBONE}embedding.weight. They are two matrices in LC-PLM; a "
-            "loader that ties them by default has overwritten one. Fetch the original file."
+            f"{where}: {HEAD} equals {BACKBONE}embedding.weight. They are two matrices in LC-PLM; "
+            "a loader that ties them by default has overwritten one. Fetch the original file."
         )
     for layer in range(len(network.blocks)):
         weights |= _block(source, layer, ours)
