@@ -92,9 +92,12 @@ def _try(
     except Exception as error:
         lines = str(error).strip().splitlines()
         return row | {"why": lines[0].split("; ")[0] if lines else type(error).__name__}
-    error_size = float((out - wanted).abs().max())
+    error_size = float((out - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
     works = error_size <= TOLERANCE[dtype]
-    return row | {"works": works, "why": "" if works else f"differs by {error_size:.2g}"}
+    return row | {
+        "works": works,
+        "why": "" if works else f"differs by {error_size:.2g} of the largest",
+    }
 
 
 def _numbers(*shape: int, device: str, dtype: torch.dtype) -> torch.Tensor:

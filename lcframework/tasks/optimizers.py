@@ -86,12 +86,11 @@ class WarmupCosineAdamW:
             if self.warmup_steps is not None
             else math.ceil(self.warmup_fraction * total)
         )
-        fused = any(parameter.is_cuda for parameter in module.parameters())
         optimizer = torch.optim.AdamW(
             decay_groups(module, self.weight_decay),
             lr=self.lr,
             betas=(self.betas[0], self.betas[1]),
-            fused=fused,
+            fused=False,  # Lightning clips no gradients under mixed precision for a fused optimizer
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step, warmup, total, self.final_ratio)

@@ -159,3 +159,18 @@ def test_wrong_arguments_are_named():
         bidirectional_scan(**values, backend="cuda-magic")
     with pytest.raises(TypeError, match="dt must be a float"):
         bidirectional_scan(**{**values, "dt": torch.zeros(2, 6, 5, dtype=torch.int64)})
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_directions_side_by_side_equal_one_after_the_other(mode):
+    values, cu = make([0, 20, 50]), torch.tensor([0, 20, 50], dtype=torch.int32)
+    outputs, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 4):
+            torch.set_num_threads(count)
+            with mode():
+                outputs.append(bidirectional_scan(**values, dt_softplus=True, cu_seqlens=cu))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*outputs)

@@ -153,9 +153,11 @@ def in_both_directions(work: Callable[[int], None]) -> None:
         work(1)
         return
 
+    inference = torch.is_inference_mode_enabled()  # threads do not inherit it
+
     def alone(direction: int) -> None:
         torch.set_num_threads(max(1, threads // 2))  # of this thread
-        with torch.no_grad():
+        with torch.no_grad(), torch.inference_mode(inference):
             work(direction)
 
     with ThreadPoolExecutor(2, "scan-direction") as pool:

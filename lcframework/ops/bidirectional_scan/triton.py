@@ -9,6 +9,8 @@ Legend: T tokens, S segments, E channels, N states (NP rows, a power of two), I 
 """
 
 import functools
+import importlib.util
+import os
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +29,6 @@ FORWARD_STAGES, BACKWARD_STAGES = 5, 3
 @functools.cache
 def why_unavailable() -> str | None:
     """None where the kernels can run, else the reason in one sentence."""
-    import importlib.util
-    import os
-
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed (pip install triton)"
     if os.environ.get("TRITON_INTERPRET") == "1":
@@ -281,6 +280,11 @@ def scan_triton(
     reason = why_unavailable()
     if reason is not None:
         raise RuntimeError(f"backend='triton' cannot run here: {reason}.")
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise RuntimeError(
+            "backend='triton' cannot run here: the tensors are on the CPU. Move them to the GPU, or "
+            "use backend='auto', which takes chunked there."
+        )
     if x.dtype == torch.float64:
         raise TypeError("backend='triton' has no float64; use backend='chunked'.")
     zeros = A.new_zeros(A.shape[:2], dtype=torch.float32)
