@@ -282,8 +282,8 @@ def scan_triton(
         raise RuntimeError(f"backend='triton' cannot run here: {reason}.")
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError(
-            "backend='triton' cannot run here: the tensors are on the CPU. Move them to the GPU, or "
-            "use backend='auto', which takes chunked there."
+            "backend='triton' cannot run here: the tensors are on the CPU. Move them to the GPU, "
+            "or use backend='auto', which takes chunked there."
         )
     if x.dtype == torch.float64:
         raise TypeError("backend='triton' has no float64; use backend='chunked'.")
