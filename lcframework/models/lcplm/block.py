@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from lcframework.ops.bidirectional_scan import bidirectional_scan
 from lcframework.ops.short_conv import bidirectional_short_conv
 
+# Its loops run over chunks that depend on the data and over threads: torch.compile compiles what lies
+# around it instead.
+_scan = torch.compiler.disable(bidirectional_scan)
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
 
@@ -89,7 +92,7 @@ class BiMambaS(nn.Module):
         projected = torch.bmm(x, self.x_proj.to(x.dtype).transpose(1, 2))
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         dt = torch.bmm(dt, self.dt_proj.to(dt.dtype).transpose(1, 2))
-        y = bidirectional_scan(
+        y = _scan(
             x,
             dt,
             -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log),

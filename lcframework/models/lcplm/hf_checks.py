@@ -1,6 +1,7 @@
 """Errors that transformers would leave as a warning, a wrong result or a bare traceback."""
 
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lcframework.errors import CheckpointError
 
 INDEX_FILE = "model.safetensors.index.json"
 VOCABULARY_FILE = "vocab.txt"
+HEAD = "lm_head.weight"
 OURS = "LC-PLM was given"
 CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory")
 
@@ -59,6 +61,25 @@ def check_folder(where: Any, subfolder: str = "") -> None:
     _check_vocabulary(folder)
 
 
+def refuse_missing(keys: Iterable[str], where: Any) -> None:
+    """Stop if weights of the encoder were not in the files; the head of a saved encoder may be new.
+
+    Args:
+        keys: parameters that were not found.
+        where: what `from_pretrained` was given.
+
+    Raises:
+        CheckpointError: names the first of them.
+    """
+    missing = sorted(set(keys) - {HEAD})
+    if missing:
+        raise CheckpointError(
+            f"{where} lacks {len(missing)} of the model's parameters, the first is {missing[0]}. "
+            "The weights are partial or of other sizes than config.json says: copy or export them "
+            "again."
+        )
+
+
 def _check_vocabulary(folder: Path) -> None:
     config, vocabulary = folder / "config.json", folder / VOCABULARY_FILE
     if not (config.is_file() and vocabulary.is_file()):
@@ -81,6 +102,24 @@ def _check_vocabulary(folder: Path) -> None:
         f"{VOCABULARY_FILE} ({len(have)} tokens). Put the tokenizer files of the export back; "
         "further tokens are added with tokenizer.add_tokens, which leaves that file alone."
     )
+
+
+def refuse_unpredicted(labels: torch.Tensor, n_tokens: int) -> None:
+    """Stop at a label that the head has no logit for; on a GPU it would be an assert in a kernel.
+
+    Args:
+        labels: int64, any shape, negative where ignored.
+        n_tokens: number of logits.
+
+    Raises:
+        ValueError: a label is `n_tokens` or more.
+    """
+    largest = int(labels.max()) if labels.numel() else -1
+    if largest >= n_tokens:
+        raise ValueError(
+            f"A label is {largest}, but only tokens below {n_tokens} are predicted. For tokens "
+            "added to the tokenizer call model.resize_token_embeddings(len(tokenizer)) first."
+        )
 
 
 def estimated_gigabytes(config: Any, tokens: int, training: bool) -> float:
