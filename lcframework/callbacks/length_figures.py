@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lcframework.files import TOO_FEW, save_figure, write_csv, write_json
-from lcframework.scoring.context_pairs import LONGER_THAN_ALL, LONGER_THAN_THIS
+from lcframework.scoring.context_pairs import LONGER_THAN_THIS, SAME_PROTEINS
+from lcframework.scoring.end_distance import ENDS
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -82,33 +83,91 @@ def _length_figure(rows: Rows) -> Figure:
 
 
 def _distance_figure(rows: Rows) -> Figure:
-    figure = Figure(figsize=(9, 4.8), layout="constrained")
-    axes = figure.subplots()
-    points_with_intervals(axes, rows, "loss")
-    labels = [count_label(row["distance"], row["proteins"]) for row in rows]
-    axes.set_xticks(range(len(rows)), labels, fontsize=8, rotation=45)
-    axes.set(
-        xlabel="residues to the nearest end of the protein (n: proteins that reach so far)",
-        ylabel="loss (nats per masked residue)",
-        title="Loss by distance from the nearest end, 95% intervals over proteins",
+    figure = Figure(figsize=(13, 4.8), layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, end in zip(both, ENDS, strict=True):
+        chosen = [row for row in rows if row["end"] == end]
+        points_with_intervals(axes, chosen, "loss")
+        labels = [count_label(row["distance"], row["proteins"]) for row in chosen]
+        axes.set_xticks(range(len(chosen)), labels, fontsize=8, rotation=45)
+        axes.set(
+            xlabel="residues before it" if end == "N" else "residues behind it",
+            title=f"Residues nearer to the {end}-terminus",
+        )
+    _leave_out_methionine(both[0], rows)
+    both[0].set_ylabel("loss (nats per masked residue)")
+    figure.suptitle(
+        "Loss by distance from the ends, 95% intervals over proteins (n: those that reach so far)"
     )
     return figure
 
 
+def _leave_out_methionine(axes: Axes, rows: Rows) -> None:
+    """Cut the first residue off if it is far below the rest, and write its loss there instead.
+
+    Nearly every protein begins with methionine; its low loss would press all other points into one
+    line.
+    """
+    first, *others = [row for row in rows if row["loss"] is not None] or [None]
+    if first is None or first is not rows[0] or not others:
+        return
+    low = min(row["loss_low"] for row in others)
+    high = max(row["loss_high"] for row in others)
+    room = 0.2 * (high - low)
+    if first["loss_high"] >= low - room:
+        return
+    axes.set_ylim(low - room, high + room)
+    axes.annotate(
+        f"{first['loss']:.2f}: first residue,\nnearly always methionine",
+        (0, 0),
+        (0.4, 0.12),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords=axes.get_xaxis_transform(),
+        fontsize=8,
+        arrowprops={"arrowstyle": "->"},
+    )
+
+
 def _context_figure(rows: Rows) -> Figure:
     figure = Figure(figsize=(12, 4.8), layout="constrained")
-    for axes, name in zip(
-        figure.subplots(1, 2, sharey=True), (LONGER_THAN_THIS, LONGER_THAN_ALL), strict=True
-    ):
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, name in zip(both, (LONGER_THAN_THIS, SAME_PROTEINS), strict=True):
         chosen = [row for row in rows if row["proteins_compared"] == name]
         axes.axhline(0.0, color="0.4", linewidth=1)
         points_with_intervals(axes, chosen, "difference")
         labels = [count_label(f"{row['context']:,}", row["proteins"]) for row in chosen]
         axes.set_xticks(range(len(chosen)), labels, fontsize=9)
-        axes.set(xlabel="context in tokens", title=f"Proteins {name}")
-    figure.axes[0].set_ylabel("loss in the window minus loss in the whole protein (nats)")
+        axes.set(xlabel="context in tokens", title="Proteins longer than this context")
+        if name == SAME_PROTEINS:
+            axes.set_title(f"The same proteins: longer than {chosen[0]['longer_than']:,} tokens")
+    both[0].set_ylabel("loss in the window minus\nloss in the whole protein (nats)")
     figure.suptitle(
         "The same masked residues with less context, 95% intervals over proteins: "
         "above 0, the rest of the protein helps"
     )
     return figure
+
+
+def summary(tables: Mapping[str, Rows]) -> list[str]:
+    """Lines for the terminal: each length bin, each context on all proteins longer than it."""
+    lines = []
+    for row in tables["scores_by_length"]:
+        numbers = f"loss {_with_interval(row, 'loss')}, accuracy {_with_interval(row, 'accuracy')}"
+        lines.append(_line(f"length {row['bin']}", row, "loss", numbers))
+    for row in tables.get("loss_by_context", []):
+        if row["proteins_compared"] == LONGER_THAN_THIS:
+            numbers = f"loss minus the whole protein's {_with_interval(row, 'difference', 4)}"
+            lines.append(_line(f"context {row['context']}", row, "difference", numbers))
+    return lines
+
+
+def _line(name: str, row: Mapping[str, Any], column: str, numbers: str) -> str:
+    found = numbers if row[column] is not None else TOO_FEW
+    return f"{name:<18}{found}, {row['proteins']:,} proteins"
+
+
+def _with_interval(row: Mapping[str, Any], column: str, digits: int = 3) -> str:
+    if row[column] is None:
+        return TOO_FEW
+    value, low, high = (f"{row[column + end]:.{digits}f}" for end in ("", "_low", "_high"))
+    return f"{value} ({low} to {high})"

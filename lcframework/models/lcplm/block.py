@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from lcframework.ops.bidirectional_scan import bidirectional_scan
 from lcframework.ops.short_conv import bidirectional_short_conv
 
-# Its loops run over chunks that depend on the data and over threads: torch.compile compiles what lies
-# around it instead.
+# Its loops depend on the data and run in threads: torch.compile compiles what lies around it.
 _scan = torch.compiler.disable(bidirectional_scan)
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
