@@ -108,8 +108,9 @@ def _leave_out_methionine(axes: Axes, rows: Rows) -> None:
     Nearly every protein begins with methionine; its low loss would press all other points into one
     line.
     """
-    first, *others = [row for row in rows if row["loss"] is not None] or [None]
-    if first is None or first is not rows[0] or not others:
+    known = [row for row in rows if row["loss"] is not None]
+    first, others = rows[0], [row for row in known if row is not rows[0]]
+    if first["loss"] is None or not others:
         return
     low = min(row["loss_low"] for row in others)
     high = max(row["loss_high"] for row in others)

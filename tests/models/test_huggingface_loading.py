@@ -116,6 +116,27 @@ def test_weights_that_are_not_all_there_are_refused_by_the_key(folder):
             auto.from_pretrained(folder)
 
 
+def test_weights_of_a_deeper_network_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "n_layers": 1}))
+    with pytest.raises(CheckpointError, match=r"holds 10 keys .*blocks\.1\.mixer\.A_log"):
+        AutoModelForMaskedLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1"),
+        ("model.safetensors.index.json", b"{"),
+        ("model.safetensors.index.json", b"[]"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(folder, name, content):
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{folder}.*again"):
+        AutoModelForMaskedLM.from_pretrained(folder)
+
+
 def test_a_head_is_added_to_an_encoder(folder, tmp_path):
     """The one thing that may be missing: a saved encoder has no head."""
     AutoModel.from_pretrained(folder).save_pretrained(tmp_path / "encoder")

@@ -11,6 +11,7 @@ Legend: T tokens, d model width, E = expand d inner width, N states, R rank of t
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from lcframework.ops.bidirectional_scan import bidirectional_scan
 from lcframework.ops.short_conv import bidirectional_short_conv
 
 # Its loops depend on the data and run in threads: torch.compile compiles what lies around it.
-_scan = torch.compiler.disable(bidirectional_scan)
+_scan: Any = torch.compiler.disable(bidirectional_scan)
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
 

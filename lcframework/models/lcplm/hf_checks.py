@@ -1,12 +1,13 @@
 """Errors that transformers would leave as a warning, a wrong result or a bare traceback."""
 
 import json
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from lcframework.data.alphabet import TOKENS
 from lcframework.errors import CheckpointError
@@ -50,7 +51,7 @@ def check_folder(where: Any, subfolder: str = "") -> None:
     folder = Path(where) / subfolder
     index = folder / INDEX_FILE
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        shards = sorted(set(_weight_map(index).values()))
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing:
             raise CheckpointError(
@@ -61,23 +62,52 @@ def check_folder(where: Any, subfolder: str = "") -> None:
     _check_vocabulary(folder)
 
 
-def refuse_missing(keys: Iterable[str], where: Any) -> None:
-    """Stop if weights of the encoder were not in the files; the head of a saved encoder may be new.
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(index.read_text())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{index} is no index of shards ({error!r}). Copy it again or export the model again."
+        ) from error
+
+
+def refuse_other_keys(about: Mapping[str, Any], where: Any) -> None:
+    """Stop if files and encoder do not have the same keys; a head may be new or left over.
 
     Args:
-        keys: parameters that were not found.
+        about: transformers' loading info, with `missing_keys` and `unexpected_keys`.
         where: what `from_pretrained` was given.
 
     Raises:
         CheckpointError: names the first of them.
     """
-    missing = sorted(set(keys) - {HEAD})
-    if missing:
-        raise CheckpointError(
-            f"{where} lacks {len(missing)} of the model's parameters, the first is {missing[0]}. "
-            "The weights are partial or of other sizes than config.json says: copy or export them "
-            "again."
+    missing, unknown = (
+        sorted(set(about[kind]) - {HEAD}) for kind in ("missing_keys", "unexpected_keys")
+    )
+    if missing or unknown:
+        says = (
+            f"lacks {len(missing)} of" if missing else f"holds {len(unknown)} keys that are none of"
         )
+        raise CheckpointError(
+            f"{where} {says} the model's parameters, the first is {(missing or unknown)[0]}. The "
+            "weights are partial or those of another config.json: copy or export them again."
+        )
+
+
+@contextmanager
+def explain_damage(where: Any) -> Iterator[None]:
+    """Name the folder whose weights cannot be read.
+
+    Raises:
+        CheckpointError: instead of safetensors' error.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"The weights in {where} cannot be read ({error}): they are damaged, cut short or a "
+            "Git LFS pointer (git lfs pull). Copy or export them again."
+        ) from error
 
 
 def _check_vocabulary(folder: Path) -> None:

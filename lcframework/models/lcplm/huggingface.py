@@ -39,8 +39,9 @@ from transformers.utils.generic import can_return_tuple
 from lcframework.models.lcplm.block import BiMambaS
 from lcframework.models.lcplm.hf_checks import (
     check_folder,
+    explain_damage,
     explain_memory,
-    refuse_missing,
+    refuse_other_keys,
     refuse_unpredicted,
 )
 from lcframework.models.lcplm.hf_config import LCPLMConfig
@@ -67,15 +68,17 @@ class LCPLMPreTrainedModel(PreTrainedModel):
         """As the parent, but nothing that should have been loaded is drawn at random.
 
         Raises:
-            CheckpointError: a shard or a key of the encoder is missing, or the folder's vocabulary
-                is not the model's.
+            CheckpointError: a shard or a key of the encoder is missing, a file is damaged or holds
+                other keys, or the folder's vocabulary is not the model's.
         """
         check_folder(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         asked = kwargs.pop("output_loading_info", False)
-        model, about = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
-        refuse_missing(about["missing_keys"], pretrained_model_name_or_path)
+        with explain_damage(pretrained_model_name_or_path):
+            loaded: Any = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        model, about = loaded
+        refuse_other_keys(about, pretrained_model_name_or_path)
         return (model, about) if asked else model
 
     @classmethod
@@ -224,6 +227,14 @@ class LCPLMForMaskedLM(LCPLMPreTrainedModel):
         }
         model.load_state_dict(weights)
         return model.train(network.training)
+
+    def to_network(self) -> LCPLM:
+        """The framework's network with the same weights, the inverse of `from_network`."""
+        network = LCPLM(**self.config.network_arguments())
+        network.load_state_dict(
+            {key.removeprefix("lcplm."): value for key, value in self.state_dict().items()}
+        )
+        return network.train(self.training)
 
     def get_output_embeddings(self) -> nn.Module:
         """The head, V rows."""
