@@ -40,9 +40,19 @@ def count_label(label: Any, proteins: int) -> str:
     return f"{label}\nn={proteins:,}"
 
 
-def points_with_intervals(axes: Axes, rows: Rows, column: str, label: str | None = None) -> None:
-    """Values with 95% intervals at 0, 1, 2, ...; "too few" is written where there is none."""
-    known = [(x, row) for x, row in enumerate(rows) if row[column] is not None]
+def points_with_intervals(
+    axes: Axes, rows: Rows, column: str, label: str | None = None, first: int = 0
+) -> None:
+    """Values with 95% intervals at 0, 1, 2, ...; "too few" is written where there is none.
+
+    Args:
+        axes: where to draw.
+        rows: what to draw.
+        column: its value; the interval is in `column_low` and `column_high`.
+        label: for a legend.
+        first: rows before this one are left out, their places stay.
+    """
+    known = [(x, row) for x, row in enumerate(rows) if row[column] is not None and x >= first]
     y = [row[column] for _, row in known]
     # Percentile intervals may miss the value by rounding: an error bar must not be negative.
     below = [max(0.0, row[column] - row[f"{column}_low"]) for _, row in known]
@@ -51,19 +61,15 @@ def points_with_intervals(axes: Axes, rows: Rows, column: str, label: str | None
         axes.errorbar([x for x, _ in known], y, [below, above], fmt="o-", capsize=4, label=label)
     for x, row in enumerate(rows):
         if row[column] is None:
-            axes.text(
-                x,
-                0.03,
-                TOO_FEW,
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="bottom",
-                rotation=90,
-                fontsize=8,
-                color="0.45",
-            )
+            _write_upright(axes, x, TOO_FEW)
     axes.set_xlim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", alpha=0.3)
+
+
+def _write_upright(axes: Axes, x: float, text: str) -> None:
+    """Write where a point is missing, from the bottom up."""
+    place: Any = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+    axes.text(x, 0.03, text, rotation=90, fontsize=8, color="0.45", **place)
 
 
 def _length_figure(rows: Rows) -> Figure:
@@ -87,14 +93,16 @@ def _distance_figure(rows: Rows) -> Figure:
     both = figure.subplots(1, 2, sharey=True)
     for axes, end in zip(both, ENDS, strict=True):
         chosen = [row for row in rows if row["end"] == end]
-        points_with_intervals(axes, chosen, "loss")
+        apart = end == "N" and _first_is_apart(rows)
+        points_with_intervals(axes, chosen, "loss", first=int(apart))
+        if apart:
+            _write_upright(axes, 0, f"{chosen[0]['loss']:.2f}, far below: mostly methionine")
         labels = [count_label(row["distance"], row["proteins"]) for row in chosen]
         axes.set_xticks(range(len(chosen)), labels, fontsize=8, rotation=45)
         axes.set(
             xlabel="residues before it" if end == "N" else "residues behind it",
             title=f"Residues nearer to the {end}-terminus",
         )
-    _leave_out_methionine(both[0], rows)
     both[0].set_ylabel("loss (nats per masked residue)")
     figure.suptitle(
         "Loss by distance from the ends, 95% intervals over proteins (n: those that reach so far)"
@@ -102,31 +110,17 @@ def _distance_figure(rows: Rows) -> Figure:
     return figure
 
 
-def _leave_out_methionine(axes: Axes, rows: Rows) -> None:
-    """Cut the first residue off if it is far below the rest, and write its loss there instead.
+def _first_is_apart(rows: Rows) -> bool:
+    """Whether the first residue's loss lies so far below the rest that it would flatten them.
 
-    Nearly every protein begins with methionine; its low loss would press all other points into one
-    line.
+    Nearly every protein begins with methionine, so a trained network knows it.
     """
-    known = [row for row in rows if row["loss"] is not None]
-    first, others = rows[0], [row for row in known if row is not rows[0]]
-    if first["loss"] is None or not others:
-        return
-    low = min(row["loss_low"] for row in others)
-    high = max(row["loss_high"] for row in others)
-    room = 0.2 * (high - low)
-    if first["loss_high"] >= low - room:
-        return
-    axes.set_ylim(low - room, high + room)
-    axes.annotate(
-        f"{first['loss']:.2f}: first residue,\nnearly always methionine",
-        (0, 0),
-        (0.4, 0.12),
-        xycoords=axes.get_xaxis_transform(),
-        textcoords=axes.get_xaxis_transform(),
-        fontsize=8,
-        arrowprops={"arrowstyle": "->"},
-    )
+    first, *others = rows
+    known = [row for row in others if row["loss"] is not None]
+    if first["loss"] is None or not known:
+        return False
+    low, high = min(row["loss_low"] for row in known), max(row["loss_high"] for row in known)
+    return first["loss_high"] < low - 0.2 * (high - low)
 
 
 def _context_figure(rows: Rows) -> Figure:
@@ -170,5 +164,6 @@ def _line(name: str, row: Mapping[str, Any], column: str, numbers: str) -> str:
 def _with_interval(row: Mapping[str, Any], column: str, digits: int = 3) -> str:
     if row[column] is None:
         return TOO_FEW
-    value, low, high = (f"{row[column + end]:.{digits}f}" for end in ("", "_low", "_high"))
+    found = (round(row[column + end], digits) + 0.0 for end in ("", "_low", "_high"))  # no -0.0
+    value, low, high = (f"{one:.{digits}f}" for one in found)
     return f"{value} ({low} to {high})"

@@ -164,6 +164,30 @@ def test_another_architecture_is_refused(tmp_path, key, value):
         read_published(write(tmp_path / "p", published(), {**CONFIG, key: value}))
 
 
+def test_an_export_is_told_from_a_published_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="is an export of lcframework already"):
+        read_published(write(tmp_path / "p", published(), {**CONFIG, "model_type": "lcplm"}))
+
+
+class Code:
+    """Unpickled, it would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_code_in_a_file_is_not_run_nor_advised(tmp_path):
+    tensors = {**published(), "extra": Code(tmp_path / "ran")}
+    folder = write(tmp_path / "p", tensors, name="pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin .*more than tensors") as caught:
+        read_published(folder)
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_partial_and_foreign_files_are_named(tmp_path):
     folder = write(tmp_path / "p", published())
     whole = folder / "model.safetensors"
