@@ -13,6 +13,7 @@ from pathlib import Path
 from lcframework.errors import ConfigError, DataError
 
 PROGRAM = "mmseqs"
+INSTALL = "apt install mmseqs2, conda install -c bioconda mmseqs2 or brew install mmseqs2"
 _COLUMNS = "query,target,fident,qcov,tcov"
 _DEFAULT_MAX_SEQ_LEN = 65535
 _SHOWN_LINES = 5

@@ -16,7 +16,7 @@ from lcframework.data.counter_random import Stream, draw, stream_key
 from lcframework.data.duplicates import hash_names
 from lcframework.data.fasta_files import expand_inputs
 from lcframework.data.fasta_rules import RULES_VERSION
-from lcframework.data.homologues import HomologueRule, find_mmseqs, mmseqs_version
+from lcframework.data.homologues import INSTALL, HomologueRule, find_mmseqs, mmseqs_version
 from lcframework.data.split_files import Survey, find_homologues, survey_inputs
 from lcframework.data.split_list import FINGERPRINT, SplitList, read_split_list
 from lcframework.data.split_output import (
@@ -118,8 +118,8 @@ def split_long(
         if program is None:
             log.warning(
                 "Homologues of the test proteins stay in the training set: mmseqs is not on the "
-                "PATH. Install MMseqs2 (apt install mmseqs2, conda install -c bioconda mmseqs2, "
-                "brew install mmseqs2) and split again to remove them."
+                "PATH. Install MMseqs2 (%s) and split again to remove them.",
+                INSTALL,
             )
             removed, note = frozenset[str](), NOT_REMOVED
         else:
