@@ -69,8 +69,8 @@ def bidirectional_scan(
     backend = choose_backend(backend, x)
     if backend == "triton":
         out, finals = scan_triton(
-            x, dt, A, B, C, D, dt_bias, dt_softplus, cu_seqlens, initial_states, return_final_states
-        )
+            x, dt, A, B, C, D, z, dt_bias, dt_softplus, cu_seqlens, initial_states, return_final_states
+        )  # fmt: skip
     else:
         inputs = _widened(x, dt, A, B, C, dt_bias, dt_softplus, cu_seqlens, initial_states)
         if backend == "reference":
@@ -80,9 +80,9 @@ def bidirectional_scan(
         if D is not None:
             y = y + D.to(y.dtype)[:, None] * inputs[0]
         out = y[0] + y[1]
-    if z is not None:
-        out = out * F.silu(z.to(out.dtype))
-    out = out.to(x.dtype)
+        if z is not None:
+            out = out * F.silu(z.to(out.dtype))
+        out = out.to(x.dtype)
     if return_final_states:
         assert finals is not None
         return out, finals
