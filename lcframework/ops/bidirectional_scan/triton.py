@@ -25,9 +25,10 @@ WIDE, NARROW = 64, 32
 BUSY = 2
 """Programs per multiprocessor quarter from which on the wide tile is taken: fewer do not hide their latencies."""
 BY_FMA = 2
-"""States whose exponentials are made by multiply-adds, where the special-function unit binds."""
+"""States whose exponentials the wide forward kernels make by multiply-adds: there the special-function unit binds, in
+all others the number of instructions."""
 MOST_STATES = 32
-GATE_BLOCK = 1024
+GATE_ROWS, GATE_CHANNELS = 4, 256
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
 
 
@@ -65,7 +66,6 @@ class Call:
         rate: (2, NP, E) float32, A transposed.
         skip, bias: (2, E) float32; the bias times log2(e).
         softplus: whether the step is activated.
-        poly: states whose exponentials are made by multiply-adds.
         fast: whether PTX instructions can be used.
     """
 
@@ -81,7 +81,6 @@ class Call:
     skip: Tensor
     bias: Tensor
     softplus: bool
-    poly: int
     fast: bool
 
     @classmethod
@@ -104,7 +103,6 @@ class Call:
             zeros if D is None else D.float().contiguous(),
             zeros if bias is None else (bias.float() * LOG2_E).contiguous(),
             softplus,
-            BY_FMA if softplus else 0,  # without it a step may be negative, a decay above 1
             x.is_cuda,
         )
 
@@ -125,9 +123,18 @@ class Call:
         """Room for `count` vectors over channels per direction: (2, count, E) float32."""
         return self.x.new_empty(2, count, self.E, dtype=torch.float32)
 
-    def common(self) -> dict:
-        """Keyword arguments of every kernel that walks."""
-        return {"SOFTPLUS": self.softplus, "N": self.NP, "POLY": self.poly, "FAST": self.fast, "num_warps": 1}
+    def forward_walk(self, tile: int) -> dict:
+        """Keyword arguments of the forward kernels that walk."""
+        # Without softplus a step may be negative, a decay above 1.
+        by_fma = BY_FMA if tile == WIDE and self.softplus and self.fast else 0
+        return {"BE": tile, "POLY": by_fma, **self._walk()}
+
+    def backward_walk(self) -> dict:
+        """Keyword arguments of the two walks of the backward pass."""
+        return {"BE": WIDE, "SPAN": SPAN, "POLY": 0, **self._walk()}
+
+    def _walk(self) -> dict:
+        return {"SOFTPLUS": self.softplus, "N": self.NP, "FAST": self.fast, "num_warps": 1}
 
 
 def _padded(value: Tensor, axis: int, size: int) -> Tensor:
@@ -148,7 +155,7 @@ def _columns(states: Tensor, call: Call) -> Tensor:
     return states[:, :, : call.N].transpose(2, 3)
 
 
-def _forward(call: Call, z, initial, keep: bool, want_finals: bool):
+def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
     """(out, sum of directions or None, entering states or None, final states or None)."""
     from lcframework.ops.bidirectional_scan import triton_forward as kernels
 
@@ -161,7 +168,7 @@ def _forward(call: Call, z, initial, keep: bool, want_finals: bool):
             tile = call.tile(2)
             kernels.contribution_kernel[call.grid(tile)](
                 call.x, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds, items.links,
-                items.order, call.T, call.E, items.count, BE=tile, **call.common(),
+                items.order, call.T, call.E, items.count, **call.forward_walk(tile),
             )  # fmt: skip
         entering = _cross_borders(call, own, total, start, backward=False)
     out = torch.empty_like(call.x[0])
@@ -170,9 +177,10 @@ def _forward(call: Call, z, initial, keep: bool, want_finals: bool):
     tile = call.tile(1)
     kernels.scan_kernel[call.grid(tile, 1)](
         call.x, call.dt, call.bias, call.rate, call.maps, call.skip, out if z is None else z, y, out,
-        dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E, items.count,
+        dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
+        out.stride(0) if z is None else z.stride(0), items.count,
         ENTER=entering is not None, LAST=want_finals, GATE=z is not None, KEEP=keep or z is None,
-        BE=tile, **call.common(),
+        AHEAD=tile == NARROW, **call.forward_walk(tile),
     )  # fmt: skip
     finals = None
     if want_finals:
@@ -207,23 +215,24 @@ def _leaving(call: Call, dy: Tensor, end: Tensor | None) -> Tensor | None:
         tile = call.tile(2)
         kernels.adjoint_contribution_kernel[call.grid(tile)](
             call.dt, call.bias, call.rate, call.maps, dy, own, total, items.bounds, items.links, items.order,
-            call.T, call.E, items.count, BE=tile, **call.common(),
+            call.T, call.E, items.count, **call.forward_walk(tile),
         )  # fmt: skip
     return _cross_borders(call, own, total, end, backward=True)
 
 
-def _gate_gradients(call: Call, dout: Tensor, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """(dy, dz) of out = y silu(z)."""
+def gate_gradients(call: Call, dout: Tensor, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
+    """dy of out = y silu(z); fills dz. The rows of z and dz (T, E) may lie apart."""
     from lcframework.ops.bidirectional_scan import triton_backward as kernels
 
-    dy, dz = torch.empty_like(y), torch.empty_like(z)
-    kernels.gate_kernel[(-(-y.numel() // GATE_BLOCK),)](
-        dout, z, y, dy, dz, y.numel(), BLOCK=GATE_BLOCK, FAST=call.fast, num_warps=4
-    )
-    return dy, dz
+    dy = torch.empty_like(y)
+    kernels.gate_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
+        dout, z, y, dy, dz, call.T, call.E, z.stride(0), dz.stride(0),
+        ROWS=GATE_ROWS, BE=GATE_CHANNELS, FAST=call.fast, num_warps=4,
+    )  # fmt: skip
+    return dy
 
 
-def _backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Tensor, ...]:
+def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Tensor, ...]:
     """(dx, ddt, dA, dB, dC, dD, d_bias, d_initial or None), float32 where a sum over tokens was taken."""
     from lcframework.ops.bidirectional_scan import triton_backward as kernels
 
@@ -237,7 +246,7 @@ def _backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Tensor
         call.x, call.dt, call.bias, call.rate, call.maps, dy, q, dC, span_state, span_step, d_rate,
         call.rate if entering is None else entering, items.bounds, items.spans, items.order,
         call.T, call.E, items.count, items.n_spans,
-        ENTER=entering is not None, BE=WIDE, SPAN=SPAN, **call.common(),
+        ENTER=entering is not None, **call.backward_walk(),
     )  # fmt: skip
     dx, ddt = torch.empty_like(call.x), torch.empty_like(call.dt)
     d_bias, d_skip = call.vectors(items.count), call.vectors(items.count)
@@ -246,7 +255,7 @@ def _backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Tensor
         call.x, call.dt, call.bias, call.rate, call.maps, call.skip, dy, q, span_state, span_step,
         call.rate if leaving is None else leaving, dx, ddt, dB, d_rate, d_bias, d_skip, arriving,
         items.bounds, items.spans, items.order, call.T, call.E, items.count, items.n_spans,
-        LEAVE=leaving is not None, ARRIVE=want_initial, BE=WIDE, SPAN=SPAN, **call.common(),
+        LEAVE=leaving is not None, ARRIVE=want_initial, **call.backward_walk(),
     )  # fmt: skip
     dA = d_rate.sum(1)[:, : call.N].transpose(1, 2) * LN_2
     d_initial = None
@@ -264,7 +273,7 @@ class _TritonScan(torch.autograd.Function):
     def forward(ctx, x, dt, A, B, C, D, bias, z, initial, cu_seqlens, softplus, want_finals):
         call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, softplus)
         keep = any(ctx.needs_input_grad)
-        out, y, entering, finals = _forward(call, z, initial, keep, want_finals)
+        out, y, entering, finals = run_forward(call, z, initial, keep, want_finals)
         ctx.save_for_backward(x, dt, A, B, C, D, bias, z, cu_seqlens, entering, y if z is not None else None)
         ctx.settings = softplus, initial is not None
         return out, finals
@@ -276,9 +285,10 @@ class _TritonScan(torch.autograd.Function):
         call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, softplus)
         dy, dz = grad_out.contiguous(), None
         if z is not None:
-            dy, dz = _gate_gradients(call, dy, z, y)
+            dz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
+            dy = gate_gradients(call, dy, z, y, dz)
         end = None if grad_finals is None else _rows(grad_finals, call)
-        dx, ddt, dA, dB, dC, dD, d_bias, d_initial = _backward(call, dy, entering, end, has_initial)
+        dx, ddt, dA, dB, dC, dD, d_bias, d_initial = run_backward(call, dy, entering, end, has_initial)
         dD, d_bias = (None if one is None else grad for one, grad in ((D, dD), (bias, d_bias)))
         return dx, ddt, dA, dB, dC, dD, d_bias, dz, d_initial, None, None, None
 
@@ -333,7 +343,7 @@ def scan_triton(
             "backend='chunked'."
         )
     x, dt, cu_seqlens = x.contiguous(), dt.contiguous(), cu_seqlens.to(x.device)
-    z = None if z is None else z.contiguous()
+    z = z if z is None or z.stride(1) == 1 else z.contiguous()
     return _TritonScan.apply(  # type: ignore[misc]
         x, dt, A, B, C, D, dt_bias, z, initial_states, cu_seqlens, dt_softplus, want_finals
     )  # fmt: skip

@@ -330,14 +330,18 @@ def adjoint_contribution_kernel(
 
 
 @triton.jit
-def gate_kernel(dout, z, y, dy, dz, count, BLOCK: tl.constexpr, FAST: tl.constexpr):
-    """Gradients of out = y silu(z): dy and dz, elementwise over `count` values."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    grad = tl.load(dout + at, mask=inside, other=0.0).to(tl.float32)
-    gate = tl.load(z + at, mask=inside, other=0.0).to(tl.float32)
-    value = tl.load(y + at, mask=inside, other=0.0).to(tl.float32)
+def gate_kernel(
+    dout, z, y, dy, dz, T, E, z_stride, dz_stride,
+    ROWS: tl.constexpr, BE: tl.constexpr, FAST: tl.constexpr,
+):  # fmt: skip
+    """Gradients of out = y silu(z): dy (T, E) and dz (T, E); the rows of z and dz may lie apart."""
+    t = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    e = tl.program_id(0) * BE + tl.arange(0, BE)[None, :]
+    inside = (t < T) & (e < E)
+    grad = tl.load(dout + t * E + e, mask=inside, other=0.0).to(tl.float32)
+    gate = tl.load(z + t * z_stride + e, mask=inside, other=0.0).to(tl.float32)
+    value = tl.load(y + t * E + e, mask=inside, other=0.0).to(tl.float32)
     s = sigmoid(gate, FAST)
-    tl.store(dy + at, (grad * gate * s).to(dy.dtype.element_ty), mask=inside)
+    tl.store(dy + t * E + e, (grad * gate * s).to(dy.dtype.element_ty), mask=inside)
     slope = s * (1.0 + gate * (1.0 - s))
-    tl.store(dz + at, (grad * value * slope).to(dz.dtype.element_ty), mask=inside)
+    tl.store(dz + t * dz_stride + e, (grad * value * slope).to(dz.dtype.element_ty), mask=inside)

@@ -54,12 +54,13 @@ def state_offset(d, item, n_items, N, E):
 
 @triton.jit
 def walk(
-    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, inside, T, E, d,
+    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, inside, T, E, z_stride, d,
     SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr,
-    GATE: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr,
+    GATE: tl.constexpr, KEEP: tl.constexpr, AHEAD: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
+    FAST: tl.constexpr,
 ):  # fmt: skip
     """One direction of one work item. SECOND adds to what lies in `y`; with GATE it writes `out`, and `y` only with
-    KEEP."""
+    KEEP. AHEAD fetches a step's maps one step early, for few programs at a time."""
     first, sense, steps = item_bounds(bounds, item, d)
     row = first + d * T
     rates = load_states(rate + d * N * E, E, e, inside, N)
@@ -69,9 +70,17 @@ def walk(
     if ENTER:
         h = load_states(entering + state_offset(d, item, n_items, N, E), E, e, inside, N)
     x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
-    y_at, z_at, out_at = y + first * E, z + first * E, out + first * E
+    y_at, z_at, out_at = y + first * E, z + first * z_stride, out + first * E
     x_next = tl.load(x_at + e, mask=inside & (steps > 0), other=0.0)
     dt_next = tl.load(dt_at + e, mask=inside & (steps > 0), other=0.0)
+    if SECOND:
+        y_next = tl.load(y_at + e, mask=inside & (steps > 0), other=0.0)
+        z_next = y_next
+        if GATE:
+            z_next = tl.load(z_at + e, mask=inside & (steps > 0), other=0.0)
+    BC_next = ()
+    if AHEAD:
+        BC_next = load_maps(maps_at, 2 * N, FAST)
     for i in range(steps):
         x_t = x_next.to(tl.float32)
         step = step_size(dt_next, add, SOFTPLUS, FAST)
@@ -80,8 +89,13 @@ def walk(
         more = inside & (i + 1 < steps)
         x_next = tl.load(x_at + e, mask=more, other=0.0)
         dt_next = tl.load(dt_at + e, mask=more, other=0.0)
-        BC = load_maps(maps_at, 2 * N, FAST)
-        maps_at += sense * (2 * N)
+        if AHEAD:
+            maps_at += tl.where(i + 1 < steps, sense, 0) * (2 * N)
+            BC = BC_next
+            BC_next = load_maps(maps_at, 2 * N, FAST)
+        else:
+            BC = load_maps(maps_at, 2 * N, FAST)
+            maps_at += sense * (2 * N)
         u = step * x_t * LN_2
         total = straight * x_t
         after = ()
@@ -92,15 +106,17 @@ def walk(
             after = after + (state,)
         h = after
         if SECOND:
-            total += tl.load(y_at + e, mask=inside, other=0.0).to(tl.float32)
+            total += y_next.to(tl.float32)
+            y_next = tl.load(y_at + sense * E + e, mask=more, other=0.0)
             if GATE:
-                z_t = tl.load(z_at + e, mask=inside, other=0.0).to(tl.float32)
+                z_t = z_next.to(tl.float32)
+                z_at += sense * z_stride
+                z_next = tl.load(z_at + e, mask=more, other=0.0)
                 gated = total * z_t * sigmoid(z_t, FAST)
                 tl.store(out_at + e, gated.to(out.dtype.element_ty), mask=inside)
         if KEEP or not (SECOND and GATE):
             tl.store(y_at + e, total.to(y.dtype.element_ty), mask=inside)
         y_at += sense * E
-        z_at += sense * E
         out_at += sense * E
     if LAST:
         store_states(last + state_offset(d, item, n_items, N, E), h, E, e, inside, N)
@@ -108,9 +124,10 @@ def walk(
 
 @triton.jit
 def scan_kernel(
-    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, n_items,
+    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride, n_items,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr, GATE: tl.constexpr,
-    KEEP: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr,
+    KEEP: tl.constexpr, AHEAD: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
+    FAST: tl.constexpr,
 ):  # fmt: skip
     """Both directions of one work item and BE channels: y (T, E) their sum, out (T, E) gated."""
     item = tl.load(order + tl.program_id(1))
@@ -118,7 +135,7 @@ def scan_kernel(
     for d in tl.static_range(2):
         walk(
             x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, e < E,
-            T, E, d, d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, FAST,
+            T, E, z_stride, d, d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, AHEAD, N, POLY, FAST,
         )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lcframework.ops.pack_cache import kept_with
+
 SHORTEST_PIECE = 256
 LONGEST_WHOLE = 2.2
 """A segment stays whole up to this many times a multiprocessor quarter's even share of all steps."""
@@ -93,19 +95,5 @@ def work_items(cu_seqlens: Tensor, tokens: int, channels: int, quarters: int, sp
         quarters: four times the GPU's number of multiprocessors.
         span: steps of a span.
     """
-    key = (tokens, *lengths_for(tokens, channels, quarters), span)
-    # Nobody can tell whether an inference tensor was changed since, and a graph must hold its own computation.
-    fixed = not cu_seqlens.is_inference() and not _capturing(cu_seqlens)
-    if not fixed:
-        return WorkItems.cut(cu_seqlens, *key)
-    version, kept = getattr(cu_seqlens, "_scan_work_items", (None, {}))
-    if version != cu_seqlens._version:
-        kept = {}
-        cu_seqlens._scan_work_items = (cu_seqlens._version, kept)  # type: ignore[attr-defined]
-    if key not in kept:
-        kept[key] = WorkItems.cut(cu_seqlens, *key)
-    return kept[key]
-
-
-def _capturing(like: Tensor) -> bool:
-    return like.is_cuda and torch.cuda.is_current_stream_capturing()
+    cut = (tokens, *lengths_for(tokens, channels, quarters), span)
+    return kept_with(cu_seqlens, ("work items", *cut), lambda: WorkItems.cut(cu_seqlens, *cut))
