@@ -15,7 +15,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lcframework.ops.bidirectional_scan import bidirectional_scan
+from lcframework.ops.bidirectional_scan import bidirectional_scan, choose_backend
+from lcframework.ops.bimamba_inner import bimamba_inner
 from lcframework.ops.short_conv import bidirectional_short_conv
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -84,7 +85,22 @@ class BiMambaS(nn.Module):
 
     def forward(self, u: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Mix (T, d) over time within each segment; returns (T, d)."""
-        x, z = self.in_proj(u).chunk(2, dim=-1)
+        xz = self.in_proj(u)
+        A = -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
+        if choose_backend(self.scan_backend, xz) == "triton":
+            y = bimamba_inner(
+                xz,
+                self.conv_weight,
+                self.conv_bias,
+                self.x_proj,
+                self.dt_proj,
+                self.dt_bias,
+                A,
+                self.D,
+                cu_seqlens,
+            )
+            return self.out_proj(y)
+        x, z = xz.chunk(2, dim=-1)
         x = bidirectional_short_conv(x, self.conv_weight, self.conv_bias, cu_seqlens)
         projected = torch.bmm(x, self.x_proj.to(x.dtype).transpose(1, 2))
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
@@ -92,7 +108,7 @@ class BiMambaS(nn.Module):
         y = bidirectional_scan(
             x,
             dt,
-            -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log),
+            A,
             B,
             C,
             self.D,

@@ -1,4 +1,4 @@
-"""The bidirectional selective scan on the GPU: launches of the Triton kernels and the autograd function.
+"""The bidirectional selective scan on the GPU: launches of the Triton kernels (`torch_ops` makes an operator of them).
 
 Nothing of the states is kept for the backward pass, which recomputes them; see `triton_backward` for how it needs a
 state and an adjoint of the same time only where a segment is cut. Where a segment has several work items (`work_items`),
@@ -16,7 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lcframework.ops.bidirectional_scan.work_items import WorkItems, work_items
+from lcframework.ops.bidirectional_scan.work_items import (
+    WorkItems,
+    item_count,
+    lengths_for,
+    work_items,
+)
 
 SPAN = 256
 """Steps after which the backward pass starts its running sums anew."""
@@ -27,6 +32,9 @@ BUSY = 2
 BY_FMA = 2
 """States whose exponentials the wide forward kernels make by multiply-adds: there the special-function unit binds, in
 all others the number of instructions."""
+ADJOINT_REGISTERS = 200
+"""Registers per thread of the second backward walk: as many as leave ten warps on a multiprocessor without spilling in
+the inner loop."""
 MOST_STATES = 32
 GATE_ROWS, GATE_CHANNELS = 4, 256
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
@@ -87,7 +95,7 @@ class Call:
     def of(cls, x, dt, A, B, C, D, bias, cu_seqlens, softplus) -> "Call":
         """Bring the arguments of `scan_triton` into the kernels' layout."""
         states = A.shape[2]
-        padded = max(4, 1 << (states - 1).bit_length())
+        padded = padded_states(states)
         maps = torch.cat([_padded(B, 2, padded), _padded(C, 2, padded)], 2)
         zeros = A.new_zeros(A.shape[:2], dtype=torch.float32)
         return cls(
@@ -137,6 +145,11 @@ class Call:
         return {"SOFTPLUS": self.softplus, "N": self.NP, "FAST": self.fast, "num_warps": 1}
 
 
+def padded_states(states: int) -> int:
+    """States that the kernels compute with: a power of two, at least the four of one wide load."""
+    return max(4, 1 << (states - 1).bit_length())
+
+
 def _padded(value: Tensor, axis: int, size: int) -> Tensor:
     """Float32 with zeros behind the states, up to `size` along `axis` of three."""
     missing = size - value.shape[axis]
@@ -144,7 +157,7 @@ def _padded(value: Tensor, axis: int, size: int) -> Tensor:
     return torch.nn.functional.pad(value.float(), pad) if missing else value.float()
 
 
-def _rows(states_2SEN: Tensor, call: Call) -> Tensor:
+def rows_of(states_2SEN: Tensor, call: Call) -> Tensor:
     """(2, S, E, N) -> (2, S, NP, E)."""
     missing = call.NP - call.N
     return torch.nn.functional.pad(states_2SEN.float(), (0, missing)).transpose(2, 3).contiguous()
@@ -160,7 +173,7 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
     from lcframework.ops.bidirectional_scan import triton_forward as kernels
 
     items, dummy = call.items, call.rate
-    start = None if initial is None else _rows(initial, call)
+    start = None if initial is None else rows_of(initial, call)
     entering = None
     if items.split or start is not None:
         own, total = call.states(items.count), call.vectors(items.count)
@@ -187,6 +200,17 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
         ends = torch.stack([last[0, items.first[1:] - 1], last[1, items.first[:-1]]])
         finals = _columns(ends, call)
     return out, y, entering, finals
+
+
+def entering_shape(
+    size: tuple[int, int], states: int, segments: int, has_initial: bool, device: torch.device
+) -> tuple[int, ...]:
+    """Shape of the entering states that `run_forward` returns for `size` (T, E), (0,) where it returns none."""
+    tokens, channels = (int(one) for one in size)
+    whole, piece = lengths_for(tokens, channels, quarters(device))
+    if tokens <= whole and not has_initial:
+        return (0,)
+    return 2, item_count(tokens, int(segments), whole, piece), padded_states(states), channels
 
 
 def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
@@ -256,6 +280,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Ten
         call.rate if leaving is None else leaving, dx, ddt, dB, d_rate, d_bias, d_skip, arriving,
         items.bounds, items.spans, items.order, call.T, call.E, items.count, items.n_spans,
         LEAVE=leaving is not None, ARRIVE=want_initial, **call.backward_walk(),
+        **({"maxnreg": ADJOINT_REGISTERS} if call.fast else {}),
     )  # fmt: skip
     dA = d_rate.sum(1)[:, : call.N].transpose(1, 2) * LN_2
     d_initial = None
@@ -266,31 +291,23 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Ten
     return dx, ddt, dA, dB, dC, d_skip.sum(1), d_bias.sum(1), d_initial
 
 
-class _TritonScan(torch.autograd.Function):
-    """Gated sum of both directions (T, E), and final states (2, S, E, N) or None."""
-
-    @staticmethod
-    def forward(ctx, x, dt, A, B, C, D, bias, z, initial, cu_seqlens, softplus, want_finals):
-        call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, softplus)
-        keep = any(ctx.needs_input_grad)
-        out, y, entering, finals = run_forward(call, z, initial, keep, want_finals)
-        ctx.save_for_backward(x, dt, A, B, C, D, bias, z, cu_seqlens, entering, y if z is not None else None)
-        ctx.settings = softplus, initial is not None
-        return out, finals
-
-    @staticmethod
-    def backward(ctx, grad_out, grad_finals):  # type: ignore[override]
-        x, dt, A, B, C, D, bias, z, cu_seqlens, entering, y = ctx.saved_tensors
-        softplus, has_initial = ctx.settings
-        call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, softplus)
-        dy, dz = grad_out.contiguous(), None
-        if z is not None:
-            dz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-            dy = gate_gradients(call, dy, z, y, dz)
-        end = None if grad_finals is None else _rows(grad_finals, call)
-        dx, ddt, dA, dB, dC, dD, d_bias, d_initial = run_backward(call, dy, entering, end, has_initial)
-        dD, d_bias = (None if one is None else grad for one, grad in ((D, dD), (bias, d_bias)))
-        return dx, ddt, dA, dB, dC, dD, d_bias, dz, d_initial, None, None, None
+def check_runnable(x: Tensor, states: int) -> None:
+    """Refuse what the kernels cannot take, or a place where they cannot run; the errors of `scan_triton`."""
+    reason = why_unavailable()
+    if reason is not None:
+        raise RuntimeError(f"backend='triton' cannot run here: {reason}.")
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise RuntimeError(
+            "backend='triton' cannot run here: the tensors are on the CPU. Move them to the GPU, "
+            "or use backend='auto', which takes another one there."
+        )
+    if x.dtype == torch.float64:
+        raise TypeError("backend='triton' has no float64; use backend='chunked'.")
+    if states > MOST_STATES:
+        raise ValueError(
+            f"backend='triton' takes at most {MOST_STATES} states per channel, got {states}; use "
+            "backend='chunked'."
+        )
 
 
 def scan_triton(
@@ -327,23 +344,12 @@ def scan_triton(
         TypeError: float64 inputs.
         ValueError: more states than the kernels take.
     """
-    reason = why_unavailable()
-    if reason is not None:
-        raise RuntimeError(f"backend='triton' cannot run here: {reason}.")
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        raise RuntimeError(
-            "backend='triton' cannot run here: the tensors are on the CPU. Move them to the GPU, "
-            "or use backend='auto', which takes another one there."
-        )
-    if x.dtype == torch.float64:
-        raise TypeError("backend='triton' has no float64; use backend='chunked'.")
-    if A.shape[2] > MOST_STATES:
-        raise ValueError(
-            f"backend='triton' takes at most {MOST_STATES} states per channel, got {A.shape[2]}; use "
-            "backend='chunked'."
-        )
+    check_runnable(x, A.shape[2])
+    from lcframework.ops.bidirectional_scan import torch_ops
+
     x, dt, cu_seqlens = x.contiguous(), dt.contiguous(), cu_seqlens.to(x.device)
     z = z if z is None or z.stride(1) == 1 else z.contiguous()
-    return _TritonScan.apply(  # type: ignore[misc]
-        x, dt, A, B, C, D, dt_bias, z, initial_states, cu_seqlens, dt_softplus, want_finals
-    )  # fmt: skip
+    tensors = (x, dt, A, B, C, D, dt_bias, z, initial_states)
+    keep = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+    out, finals = torch_ops.scan(*tensors, cu_seqlens, dt_softplus, keep, want_finals)[:2]
+    return out, finals if want_finals else None

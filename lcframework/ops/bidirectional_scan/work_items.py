@@ -56,8 +56,7 @@ class WorkItems:
         lengths = cu.diff()
         pieces = torch.where(lengths > longest_whole, (lengths + piece - 1) // piece, 1)
         first = torch.cat([pieces.new_zeros(1), pieces.cumsum(0)])
-        split = tokens > longest_whole
-        count = lengths.numel() + (tokens // piece if split else 0)
+        count = item_count(tokens, lengths.numel(), longest_whole, piece)
         index = torch.arange(count, device=cu.device)
         segment = torch.searchsorted(first[1:].contiguous(), index, right=True)
         segment = segment.clamp(max=lengths.numel() - 1)
@@ -74,8 +73,13 @@ class WorkItems:
             spans.cumsum(0) - spans,
             first,
             (start - stop).argsort(stable=True).int(),
-            split,
+            tokens > longest_whole,
         )
+
+
+def item_count(tokens: int, segments: int, longest_whole: int, piece: int) -> int:
+    """I, how many items a pack can have at most."""
+    return segments + (tokens // piece if tokens > longest_whole else 0)
 
 
 def lengths_for(tokens: int, channels: int, quarters: int) -> tuple[int, int]:
