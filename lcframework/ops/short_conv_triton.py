@@ -5,7 +5,10 @@ from torch import Tensor
 
 from lcframework.ops.pack_cache import kept_with
 
-ROWS, CHANNELS, BLOCKS = 16, 128, 8
+ROWS, CHANNELS = 16, 128
+"""Tile of the forward kernel, four warps."""
+CHUNK, LANES = 128, 64
+"""Tokens that a backward program walks over, and its channels, one warp."""
 
 
 def room_in_segment(cu_seqlens: Tensor, tokens: int) -> Tensor:
@@ -38,13 +41,13 @@ def conv_backward(
     from lcframework.ops import triton_short_conv as kernels
 
     T, E, K = *x.shape, weight.shape[2]
-    shares = -(-T // (ROWS * BLOCKS))
+    shares = -(-T // CHUNK)
     d_weight = x.new_empty(shares, 2, K, E, dtype=torch.float32)
     d_bias = x.new_empty(shares, 2, E, dtype=torch.float32)
-    kernels.conv_backward_kernel[(-(-E // CHANNELS), shares)](
+    kernels.conv_backward_kernel[(-(-E // LANES), shares)](
         x, _taps_first(weight), bias.float().contiguous(), room, dout, dx, d_weight, d_bias,
         T, E, x.stride(0), dx.stride(0),
-        TAPS=K, SILU=silu, ROWS=ROWS, BLOCKS=BLOCKS, BE=CHANNELS, FAST=x.is_cuda, num_warps=4,  # type: ignore[call-arg]
+        TAPS=K, SILU=silu, CHUNK=CHUNK, BE=LANES, FAST=x.is_cuda, num_warps=1,  # type: ignore[call-arg]
     )  # fmt: skip
     return d_weight.sum(0).transpose(1, 2), d_bias.sum(0)
 
