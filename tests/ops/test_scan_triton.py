@@ -91,7 +91,7 @@ def test_channels_over_several_tiles_and_segments_over_several_items(split, monk
     monkeypatch.setattr(host, "SPAN", 8)
     if split:
         monkeypatch.setattr(work_items, "lengths_for", lambda *_: (30, 16))
-    compare([0, 40, 41, 60], 70, 16, torch.float32, True, 2e-5)
+    compare([0, 40, 41, 60], 70, 3, torch.float32, True, 2e-5)
 
 
 def test_without_softplus():
