@@ -32,9 +32,10 @@ BUSY = 2
 BY_FMA = 2
 """States whose exponentials the wide forward kernels make by multiply-adds: there the special-function unit binds, in
 all others the number of instructions."""
-ADJOINT_REGISTERS = 200
-"""Registers per thread of the second backward walk: as many as leave ten warps on a multiprocessor without spilling in
-the inner loop."""
+AHEAD = 4
+"""Steps whose inputs are fetched ahead; divides SPAN."""
+FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 168, 200, 232
+"""Registers per thread: as many as leave twelve, ten and eight warps on a multiprocessor."""
 MOST_STATES = 32
 GATE_ROWS, GATE_CHANNELS = 4, 256
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
@@ -135,14 +136,15 @@ class Call:
         """Keyword arguments of the forward kernels that walk."""
         # Without softplus a step may be negative, a decay above 1.
         by_fma = BY_FMA if tile == WIDE and self.softplus and self.fast else 0
-        return {"BE": tile, "POLY": by_fma, **self._walk()}
+        return {"BE": tile, "POLY": by_fma, **self._walk(FORWARD_REGISTERS)}
 
-    def backward_walk(self) -> dict:
+    def backward_walk(self, registers: int) -> dict:
         """Keyword arguments of the two walks of the backward pass."""
-        return {"BE": WIDE, "SPAN": SPAN, "POLY": 0, **self._walk()}
+        return {"BE": WIDE, "SPAN": SPAN, "POLY": 0, **self._walk(registers)}
 
-    def _walk(self) -> dict:
-        return {"SOFTPLUS": self.softplus, "N": self.NP, "FAST": self.fast, "num_warps": 1}
+    def _walk(self, registers: int) -> dict:
+        common = {"SOFTPLUS": self.softplus, "N": self.NP, "AHEAD": AHEAD, "FAST": self.fast}
+        return {**common, "num_warps": 1, **({"maxnreg": registers} if self.fast else {})}
 
 
 def padded_states(states: int) -> int:
@@ -193,7 +195,7 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
         out.stride(0) if z is None else z.stride(0), items.count,
         ENTER=entering is not None, LAST=want_finals, GATE=z is not None, KEEP=keep or z is None,
-        AHEAD=tile == NARROW, **call.forward_walk(tile),
+        **call.forward_walk(tile),
     )  # fmt: skip
     finals = None
     if want_finals:
@@ -270,7 +272,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Ten
         call.x, call.dt, call.bias, call.rate, call.maps, dy, q, dC, span_state, span_step, d_rate,
         call.rate if entering is None else entering, items.bounds, items.spans, items.order,
         call.T, call.E, items.count, items.n_spans,
-        ENTER=entering is not None, **call.backward_walk(),
+        ENTER=entering is not None, **call.backward_walk(REPLAY_REGISTERS),
     )  # fmt: skip
     dx, ddt = torch.empty_like(call.x), torch.empty_like(call.dt)
     d_bias, d_skip = call.vectors(items.count), call.vectors(items.count)
@@ -279,8 +281,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Ten
         call.x, call.dt, call.bias, call.rate, call.maps, call.skip, dy, q, span_state, span_step,
         call.rate if leaving is None else leaving, dx, ddt, dB, d_rate, d_bias, d_skip, arriving,
         items.bounds, items.spans, items.order, call.T, call.E, items.count, items.n_spans,
-        LEAVE=leaving is not None, ARRIVE=want_initial, **call.backward_walk(),
-        **({"maxnreg": ADJOINT_REGISTERS} if call.fast else {}),
+        LEAVE=leaving is not None, ARRIVE=want_initial, **call.backward_walk(ADJOINT_REGISTERS),
     )  # fmt: skip
     dA = d_rate.sum(1)[:, : call.N].transpose(1, 2) * LN_2
     d_initial = None

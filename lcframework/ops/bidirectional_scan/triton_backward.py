@@ -30,7 +30,9 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     halves,
     halves_of_states,
     load_maps,
+    load_rows,
     load_states,
+    prefetch,
     sigmoid,
     step_size,
     step_slope,
@@ -40,6 +42,32 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     whole,
     zero_states,
 )
+
+
+@triton.jit
+def maps_now(maps_at, sense, i, steps, N: tl.constexpr, FAST: tl.constexpr):
+    """The maps of step i, of the last one past the end; what lies eight steps ahead is asked for."""
+    last = steps - 1
+    prefetch(maps_at + tl.minimum(i + 8, last) * sense * (2 * N), FAST)
+    return load_maps(maps_at + tl.minimum(i, last) * sense * (2 * N), 2 * N, FAST)
+
+
+@triton.jit
+def maps_back(maps_at, sense, i, steps, N: tl.constexpr, FAST: tl.constexpr):
+    """`maps_now` for a walk against time."""
+    prefetch(maps_at + tl.maximum(i - 8, 0) * sense * (2 * N), FAST)
+    return load_maps(maps_at + tl.minimum(i, steps - 1) * sense * (2 * N), 2 * N, FAST)
+
+
+@triton.jit
+def load_rows_back(p, stride, e, inside, end, steps, COUNT: tl.constexpr):
+    """Tuple of the rows end - 1, end - 2, ... of an item that begins at `p`; zeros where there is no step."""
+    out = ()
+    for k in tl.static_range(COUNT):
+        i = end - 1 - k
+        there = inside & (i >= 0) & (i < steps)
+        out = out + (tl.load(p + i * stride + e, mask=there, other=0.0),)
+    return out
 
 
 @triton.jit
@@ -58,7 +86,7 @@ def replay_kernel(
     x, dt, bias, rate, maps, dy, q, dC, span_state, span_step, acc_out, entering, bounds, spans, order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, N: tl.constexpr, BE: tl.constexpr,
-    SPAN: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr,
+    SPAN: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """First walk over one item, direction and BE channels: q (2, T, E), shares of dC (tiles, 2, T, N), per span its last
     state (2, K, N, E) and sum of steps (2, K, E), and the walk's part of dA (2, I, N, E)."""
@@ -77,64 +105,72 @@ def replay_kernel(
         h0, h1 = halves_of_states(load_states(entering + here, E, e, inside, N), N)
     a0 = zero_states(r0[0], N)
     a1 = zero_states(r0[0], N)
+    stride = sense * E
     x_at, dt_at, dy_at, q_at = x + row * E, dt + row * E, dy + first * E, q + row * E
     maps_at, dC_at = maps + row * (2 * N), dC + (tile.to(tl.int64) * 2 * T + row) * N
-    some = inside & (steps > 0)
-    x_next = tl.load(x_at + e, mask=some, other=0.0)
-    dt_next = tl.load(dt_at + e, mask=some, other=0.0)
-    dy_next = tl.load(dy_at + e, mask=some, other=0.0)
+    xs = load_rows(x_at, stride, e, inside, steps, AHEAD)
+    dts = load_rows(dt_at, stride, e, inside, steps, AHEAD)
+    dys = load_rows(dy_at, stride, e, inside, steps, AHEAD)
     span = d * n_spans + tl.load(spans + item).to(tl.int64)
-    for begin in range(0, steps, SPAN):
+    for start in range(0, steps, SPAN):
         S0 = r0[0] * 0.0
         S1 = S0
-        for i in range(begin, tl.minimum(begin + SPAN, steps)):
-            x_t = x_next.to(tl.float32)
-            step = step_size(dt_next, add, SOFTPLUS, FAST)
-            dy0, dy1 = halves(dy_next.to(tl.float32))
-            x_at += sense * E
-            dt_at += sense * E
-            dy_at += sense * E
-            more = inside & (i + 1 < steps)
-            x_next = tl.load(x_at + e, mask=more, other=0.0)
-            dt_next = tl.load(dt_at + e, mask=more, other=0.0)
-            dy_next = tl.load(dy_at + e, mask=more, other=0.0)
-            BC = load_maps(maps_at, 2 * N, FAST)
-            maps_at += sense * (2 * N)
-            u0, u1 = halves(step * x_t * LN_2)
-            step0, step1 = halves(step)
-            S0 += step0
-            S1 += step1
-            w0 = S0 * dy0
-            w1 = S1 * dy1
-            q0 = S0 * 0.0
-            q1 = q0
-            after0 = ()
-            after1 = ()
-            sums0 = ()
-            sums1 = ()
-            shares = ()
-            before = q0
-            for n in tl.static_range(N):
-                state0, acc0, q0, c0 = replay_state(
-                    step0, u0, w0, dy0, r0[n], h0[n], a0[n], q0, BC[n], BC[N + n], n < POLY, FAST
-                )
-                state1, acc1, q1, c1 = replay_state(
-                    step1, u1, w1, dy1, r1[n], h1[n], a1[n], q1, BC[n], BC[N + n], n < POLY, FAST
-                )
-                after0 = after0 + (state0,)
-                after1 = after1 + (state1,)
-                sums0 = sums0 + (acc0,)
-                sums1 = sums1 + (acc1,)
-                shares = add_share(shares, before, c0 + c1, lane, n, FAST)
-                before = c0 + c1
-            h0 = after0
-            h1 = after1
-            a0 = sums0
-            a1 = sums1
-            store_lane_sums(dC_at, shares, lane, N, FAST)
-            tl.store(q_at + e, whole(q0 * dy0, q1 * dy1), mask=inside)
-            dC_at += sense * N
-            q_at += sense * E
+        for begin in range(start, tl.minimum(start + SPAN, steps), AHEAD):
+            later_xs = ()
+            later_dts = ()
+            later_dys = ()
+            for k in tl.static_range(AHEAD):
+                i = begin + k
+                live = i < steps
+                x_t = xs[k].to(tl.float32)
+                step = tl.where(live, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
+                dy0, dy1 = halves(dys[k].to(tl.float32))
+                later = inside & (i + AHEAD < steps)
+                later_xs = later_xs + (tl.load(x_at + AHEAD * stride + e, mask=later, other=0.0),)
+                later_dts = later_dts + (tl.load(dt_at + AHEAD * stride + e, mask=later, other=0.0),)
+                later_dys = later_dys + (tl.load(dy_at + AHEAD * stride + e, mask=later, other=0.0),)
+                BC = maps_now(maps_at, sense, i, steps, N, FAST)
+                u0, u1 = halves(step * x_t * LN_2)
+                step0, step1 = halves(step)
+                S0 += step0
+                S1 += step1
+                w0 = S0 * dy0
+                w1 = S1 * dy1
+                q0 = S0 * 0.0
+                q1 = q0
+                after0 = ()
+                after1 = ()
+                sums0 = ()
+                sums1 = ()
+                shares = ()
+                before = q0
+                for n in tl.static_range(N):
+                    state0, acc0, q0, c0 = replay_state(
+                        step0, u0, w0, dy0, r0[n], h0[n], a0[n], q0, BC[n], BC[N + n], n < POLY, FAST
+                    )  # fmt: skip
+                    state1, acc1, q1, c1 = replay_state(
+                        step1, u1, w1, dy1, r1[n], h1[n], a1[n], q1, BC[n], BC[N + n], n < POLY, FAST
+                    )  # fmt: skip
+                    after0 = after0 + (state0,)
+                    after1 = after1 + (state1,)
+                    sums0 = sums0 + (acc0,)
+                    sums1 = sums1 + (acc1,)
+                    shares = add_share(shares, before, c0 + c1, lane, n, FAST)
+                    before = c0 + c1
+                h0 = after0
+                h1 = after1
+                a0 = sums0
+                a1 = sums1
+                store_lane_sums(dC_at, shares, lane, live, N, FAST)
+                tl.store(q_at + e, whole(q0 * dy0, q1 * dy1), mask=inside & live)
+                x_at += stride
+                dt_at += stride
+                dy_at += stride
+                q_at += stride
+                dC_at += sense * N
+            xs = later_xs
+            dts = later_dts
+            dys = later_dys
         store_halves(span_state + span * N * E, h0, h1, E, e, inside, N)
         tl.store(span_step + span * E + e, whole(S0, S1), mask=inside)
         span += 1
@@ -158,16 +194,20 @@ def adjoint_kernel(
     dx, ddt, dB, d_rate, d_bias, d_skip, arriving, bounds, spans, order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, LEAVE: tl.constexpr, ARRIVE: tl.constexpr, N: tl.constexpr,
-    BE: tl.constexpr, SPAN: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr,
+    BE: tl.constexpr, SPAN: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Second walk, against time, over one item, direction and BE channels: dx, ddt (2, T, E), shares of dB (tiles, 2, T,
-    N), and this item's share of the other gradients; d_rate (2, I, N, E) is step-weighted in the steps' unit."""
+    N), and this item's share of the other gradients; d_rate (2, I, N, E) is step-weighted in the steps' unit.
+
+    Steps are taken AHEAD at a time, counted from the item's first one: the walk begins with steps that do not exist,
+    which change nothing.
+    """
     tile, item, d = tl.program_id(0), tl.load(order + tl.program_id(1)), tl.program_id(2)
     e = tile * BE + tl.arange(0, BE)
     lane = tl.arange(0, BE // 2)
     inside = e < E
     first, sense, steps = item_bounds(bounds, item, d)
-    row = first + (steps - 1) * sense + d * T
+    row = first + d * T
     add = tl.load(bias + d * E + e, mask=inside, other=0.0)
     skip0, skip1 = halves(tl.load(skip + d * E + e, mask=inside, other=0.0))
     r0, r1 = halves_of_states(load_states(rate + d * N * E, E, e, inside, N), N)
@@ -181,18 +221,20 @@ def adjoint_kernel(
     bias1 = bias0
     dD0 = bias0
     dD1 = bias0
-    x_at, dt_at, q_at = x + row * E, dt + row * E, q + row * E
-    dx_at, ddt_at, dy_at = dx + row * E, ddt + row * E, dy + (row - d * T) * E
+    stride = sense * E
+    end = (steps + AHEAD - 1) // AHEAD * AHEAD
     maps_at, dB_at = maps + row * (2 * N), dB + (tile.to(tl.int64) * 2 * T + row) * N
-    some = inside & (steps > 0)
-    x_next = tl.load(x_at + e, mask=some, other=0.0)
-    dt_next = tl.load(dt_at + e, mask=some, other=0.0)
-    dy_next = tl.load(dy_at + e, mask=some, other=0.0)
-    q_next = tl.load(q_at + e, mask=some, other=0.0)
+    x_at, dt_at, q_at, dy_at = x + row * E, dt + row * E, q + row * E, dy + first * E
+    dx_at, ddt_at = dx + row * E, ddt + row * E
+    xs = load_rows_back(x_at, stride, e, inside, end, steps, AHEAD)
+    dts = load_rows_back(dt_at, stride, e, inside, end, steps, AHEAD)
+    dys = load_rows_back(dy_at, stride, e, inside, end, steps, AHEAD)
+    qs = load_rows_back(q_at, stride, e, inside, end, steps, AHEAD)
     count = (steps + SPAN - 1) // SPAN
     span = d * n_spans + tl.load(spans + item).to(tl.int64) + count - 1
     for back in range(0, count):
-        begin = (count - 1 - back) * SPAN
+        low = (count - 1 - back) * SPAN
+        high = tl.minimum(low + SPAN, end)
         # P at the span's end, exactly: the adjoint that arrives there times the state that the first walk left there.
         h0, h1 = halves_of_states(load_states(span_state + span * N * E, E, e, inside, N), N)
         S0, S1 = halves(tl.load(span_step + span * E + e, mask=inside, other=0.0))
@@ -208,76 +250,80 @@ def adjoint_kernel(
             sums1 = sums1 + (a1[n] + S1 * (g1[n] * h1[n]),)
         a0 = sums0
         a1 = sums1
-        for i in range(begin, tl.minimum(begin + SPAN, steps)):
-            left = begin + (tl.minimum(begin + SPAN, steps) - i)  # steps of the item not yet done
-            x0, x1 = halves(x_next.to(tl.float32))
-            step = step_size(dt_next, add, SOFTPLUS, FAST)
-            dy0, dy1 = halves(dy_next.to(tl.float32))
-            q0, q1 = halves(q_next)
-            x_at -= sense * E
-            dt_at -= sense * E
-            dy_at -= sense * E
-            q_at -= sense * E
-            more = inside & (left > 1)
-            x_next = tl.load(x_at + e, mask=more, other=0.0)
-            dt_next = tl.load(dt_at + e, mask=more, other=0.0)
-            dy_next = tl.load(dy_at + e, mask=more, other=0.0)
-            q_next = tl.load(q_at + e, mask=more, other=0.0)
-            BC = load_maps(maps_at, 2 * N, FAST)
-            maps_at -= sense * (2 * N)
-            step0, step1 = halves(step)
-            natural0 = step0 * LN_2
-            natural1 = step1 * LN_2
-            u0 = natural0 * x0
-            u1 = natural1 * x1
-            w0 = S0 * u0
-            w1 = S1 * u1
-            S0 -= step0
-            S1 -= step1
-            gB0 = S0 * 0.0
-            gB1 = gB0
-            R0 = gB0
-            R1 = gB0
-            after0 = ()
-            after1 = ()
-            sums0 = ()
-            sums1 = ()
-            shares = ()
-            before = gB0
-            for n in tl.static_range(N):
-                adj0, acc0, gB0, R0, c0 = adjoint_state(
-                    step0, u0, w0, dy0, r0[n], g0[n], a0[n], gB0, R0, BC[n], BC[N + n], n < POLY, FAST
-                )  # fmt: skip
-                adj1, acc1, gB1, R1, c1 = adjoint_state(
-                    step1, u1, w1, dy1, r1[n], g1[n], a1[n], gB1, R1, BC[n], BC[N + n], n < POLY, FAST
-                )  # fmt: skip
-                after0 = after0 + (adj0,)
-                after1 = after1 + (adj1,)
-                sums0 = sums0 + (acc0,)
-                sums1 = sums1 + (acc1,)
-                shares = add_share(shares, before, c0 + c1, lane, n, FAST)
-                before = c0 + c1
-            g0 = after0
-            g1 = after1
-            a0 = sums0
-            a1 = sums1
-            store_lane_sums(dB_at, shares, lane, N, FAST)
-            dB_at -= sense * N
-            P0 += q0 - u0 * R0
-            P1 += q1 - u1 * R1
-            slope0, slope1 = halves(step_slope(step, SOFTPLUS, FAST))
-            ddt0 = (gB0 * x0 + P0) * slope0
-            ddt1 = (gB1 * x1 + P1) * slope1
-            dx0 = gB0 * natural0 + skip0 * dy0
-            dx1 = gB1 * natural1 + skip1 * dy1
-            tl.store(dx_at + e, whole(dx0, dx1).to(dx.dtype.element_ty), mask=inside)
-            tl.store(ddt_at + e, whole(ddt0, ddt1).to(ddt.dtype.element_ty), mask=inside)
-            dx_at -= sense * E
-            ddt_at -= sense * E
-            bias0 += ddt0
-            bias1 += ddt1
-            dD0 += dy0 * x0
-            dD1 += dy1 * x1
+        for begin in range(low, high, AHEAD):
+            later_xs = ()
+            later_dts = ()
+            later_dys = ()
+            later_qs = ()
+            for k in tl.static_range(AHEAD):
+                i = low + (high - 1 - begin) - k
+                live = i < steps
+                x0, x1 = halves(xs[k].to(tl.float32))
+                step = tl.where(live, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
+                dy0, dy1 = halves(dys[k].to(tl.float32))
+                q0, q1 = halves(qs[k])
+                before_it = (i - AHEAD) * stride
+                later = inside & (i >= AHEAD)
+                later_xs = later_xs + (tl.load(x_at + before_it + e, mask=later, other=0.0),)
+                later_dts = later_dts + (tl.load(dt_at + before_it + e, mask=later, other=0.0),)
+                later_dys = later_dys + (tl.load(dy_at + before_it + e, mask=later, other=0.0),)
+                later_qs = later_qs + (tl.load(q_at + before_it + e, mask=later, other=0.0),)
+                BC = maps_back(maps_at, sense, i, steps, N, FAST)
+                step0, step1 = halves(step)
+                natural0 = step0 * LN_2
+                natural1 = step1 * LN_2
+                u0 = natural0 * x0
+                u1 = natural1 * x1
+                w0 = S0 * u0
+                w1 = S1 * u1
+                S0 -= step0
+                S1 -= step1
+                gB0 = S0 * 0.0
+                gB1 = gB0
+                R0 = gB0
+                R1 = gB0
+                after0 = ()
+                after1 = ()
+                sums0 = ()
+                sums1 = ()
+                shares = ()
+                before = gB0
+                for n in tl.static_range(N):
+                    adj0, acc0, gB0, R0, c0 = adjoint_state(
+                        step0, u0, w0, dy0, r0[n], g0[n], a0[n], gB0, R0, BC[n], BC[N + n], n < POLY, FAST
+                    )  # fmt: skip
+                    adj1, acc1, gB1, R1, c1 = adjoint_state(
+                        step1, u1, w1, dy1, r1[n], g1[n], a1[n], gB1, R1, BC[n], BC[N + n], n < POLY, FAST
+                    )  # fmt: skip
+                    after0 = after0 + (adj0,)
+                    after1 = after1 + (adj1,)
+                    sums0 = sums0 + (acc0,)
+                    sums1 = sums1 + (acc1,)
+                    shares = add_share(shares, before, c0 + c1, lane, n, FAST)
+                    before = c0 + c1
+                g0 = after0
+                g1 = after1
+                a0 = sums0
+                a1 = sums1
+                store_lane_sums(dB_at + i * sense * N, shares, lane, live, N, FAST)
+                P0 += q0 - u0 * R0
+                P1 += q1 - u1 * R1
+                slope0, slope1 = halves(step_slope(step, SOFTPLUS, FAST))
+                ddt0 = tl.where(live, (gB0 * x0 + P0) * slope0, 0.0)
+                ddt1 = tl.where(live, (gB1 * x1 + P1) * slope1, 0.0)
+                dx0 = gB0 * natural0 + skip0 * dy0
+                dx1 = gB1 * natural1 + skip1 * dy1
+                real = inside & live
+                tl.store(dx_at + i * stride + e, whole(dx0, dx1).to(dx.dtype.element_ty), mask=real)
+                tl.store(ddt_at + i * stride + e, whole(ddt0, ddt1).to(ddt.dtype.element_ty), mask=real)
+                bias0 += ddt0
+                bias1 += ddt1
+                dD0 += dy0 * x0
+                dD1 += dy1 * x1
+            xs = later_xs
+            dts = later_dts
+            dys = later_dys
+            qs = later_qs
     store_halves(d_rate + here, a0, a1, E, e, inside, N)
     if ARRIVE:
         store_halves(arriving + here, g0, g1, E, e, inside, N)
@@ -290,7 +336,7 @@ def adjoint_kernel(
 def adjoint_contribution_kernel(
     dt, bias, rate, maps, dy, own, total, bounds, links, order, T, E, n_items,
     SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
-    FAST: tl.constexpr,
+    AHEAD: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Decayed adjoint of the state that enters an item, when nothing is known of later ones, own (2, I, N, E), and sum of
     steps, total (2, I, E), of items that follow another one."""
@@ -300,31 +346,38 @@ def adjoint_contribution_kernel(
     first, sense, steps = item_bounds(bounds, item, d)
     steps = tl.where(has_neighbour(links, item, d, False), steps, 0)
     if steps > 0:
-        token = first + (steps - 1) * sense
-        row = token + d * T
+        row = first + d * T
+        stride = sense * E
+        end = (steps + AHEAD - 1) // AHEAD * AHEAD
         rates = load_states(rate + d * N * E, E, e, inside, N)
         add = tl.load(bias + d * E + e, mask=inside, other=0.0)
         g = zero_states(add, N)
         through = add * 0.0
-        dt_at, dy_at, maps_at = dt + row * E, dy + token * E, maps + row * (2 * N)
-        dt_next = tl.load(dt_at + e, mask=inside, other=0.0)
-        dy_next = tl.load(dy_at + e, mask=inside, other=0.0)
-        for i in range(steps):
-            step = step_size(dt_next, add, SOFTPLUS, FAST)
-            dy_t = dy_next.to(tl.float32)
-            dt_at -= sense * E
-            dy_at -= sense * E
-            more = inside & (i + 1 < steps)
-            dt_next = tl.load(dt_at + e, mask=more, other=0.0)
-            dy_next = tl.load(dy_at + e, mask=more, other=0.0)
-            C = load_maps(maps_at + N, N, FAST)
-            maps_at -= sense * (2 * N)
-            through += step
-            after = ()
-            for n in tl.static_range(N):
-                decay = decay_of(step * rates[n], n < POLY, FAST)
-                after = after + (decay * (g[n] + C[n] * dy_t),)
-            g = after
+        dt_at, dy_at, maps_at = dt + row * E, dy + first * E, maps + row * (2 * N) + N
+        dts = load_rows_back(dt_at, stride, e, inside, end, steps, AHEAD)
+        dys = load_rows_back(dy_at, stride, e, inside, end, steps, AHEAD)
+        for begin in range(0, end, AHEAD):
+            later_dts = ()
+            later_dys = ()
+            for k in tl.static_range(AHEAD):
+                i = end - 1 - begin - k
+                step = tl.where(i < steps, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
+                dy_t = dys[k].to(tl.float32)
+                before_it = (i - AHEAD) * stride
+                later = inside & (i >= AHEAD)
+                later_dts = later_dts + (tl.load(dt_at + before_it + e, mask=later, other=0.0),)
+                later_dys = later_dys + (tl.load(dy_at + before_it + e, mask=later, other=0.0),)
+                at = tl.minimum(i, steps - 1) * sense * (2 * N)
+                prefetch(maps_at + tl.maximum(i - 8, 0) * sense * (2 * N), FAST)
+                C = load_maps(maps_at + at, N, FAST)
+                through += step
+                after = ()
+                for n in tl.static_range(N):
+                    decay = decay_of(step * rates[n], n < POLY, FAST)
+                    after = after + (decay * (g[n] + C[n] * dy_t),)
+                g = after
+            dts = later_dts
+            dys = later_dys
         store_states(own + state_offset(d, item, n_items, N, E), g, E, e, inside, N)
         tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)
 

@@ -17,7 +17,9 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     decay_of,
     exp2,
     load_maps,
+    load_rows,
     load_states,
+    prefetch,
     sigmoid,
     step_size,
     store_states,
@@ -31,6 +33,7 @@ def item_bounds(bounds, item, d):
     start = tl.load(bounds + 2 * item).to(tl.int64)
     stop = tl.load(bounds + 2 * item + 1).to(tl.int64)
     first = tl.where(d == 0, start, stop - 1)
+    first = tl.where(stop > start, first, 0)  # an empty item reads a row that exists
     sense = tl.where(d == 0, 1, -1).to(tl.int64)
     return first, sense, (stop - start).to(tl.int32)
 
@@ -53,14 +56,23 @@ def state_offset(d, item, n_items, N, E):
 
 
 @triton.jit
+def maps_ahead(maps_at, sense, i, steps, COUNT: tl.constexpr, N: tl.constexpr, FAST: tl.constexpr):
+    """The maps of the step after step i, `maps_at` being the first step's; past the end those of the last one. What
+    lies eight steps ahead is asked for."""
+    last = steps - 1
+    prefetch(maps_at + tl.minimum(i + 8, last) * sense * (2 * N), FAST)
+    return load_maps(maps_at + tl.minimum(i + 1, last) * sense * (2 * N), COUNT, FAST)
+
+
+@triton.jit
 def walk(
     x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, inside, T, E, z_stride, d,
     SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr,
-    GATE: tl.constexpr, KEEP: tl.constexpr, AHEAD: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
+    GATE: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr,
     FAST: tl.constexpr,
 ):  # fmt: skip
     """One direction of one work item. SECOND adds to what lies in `y`; with GATE it writes `out`, and `y` only with
-    KEEP. AHEAD fetches a step's maps one step early, for few programs at a time."""
+    KEEP."""
     first, sense, steps = item_bounds(bounds, item, d)
     row = first + d * T
     rates = load_states(rate + d * N * E, E, e, inside, N)
@@ -69,55 +81,63 @@ def walk(
     h = zero_states(add, N)
     if ENTER:
         h = load_states(entering + state_offset(d, item, n_items, N, E), E, e, inside, N)
+    stride, gate_stride = sense * E, sense * z_stride
     x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
     y_at, z_at, out_at = y + first * E, z + first * z_stride, out + first * E
-    x_next = tl.load(x_at + e, mask=inside & (steps > 0), other=0.0)
-    dt_next = tl.load(dt_at + e, mask=inside & (steps > 0), other=0.0)
+    xs = load_rows(x_at, stride, e, inside, steps, AHEAD)
+    dts = load_rows(dt_at, stride, e, inside, steps, AHEAD)
+    ys = xs
+    zs = xs
     if SECOND:
-        y_next = tl.load(y_at + e, mask=inside & (steps > 0), other=0.0)
-        z_next = y_next
+        ys = load_rows(y_at, stride, e, inside, steps, AHEAD)
         if GATE:
-            z_next = tl.load(z_at + e, mask=inside & (steps > 0), other=0.0)
-    BC_next = ()
-    if AHEAD:
-        BC_next = load_maps(maps_at, 2 * N, FAST)
-    for i in range(steps):
-        x_t = x_next.to(tl.float32)
-        step = step_size(dt_next, add, SOFTPLUS, FAST)
-        x_at += sense * E
-        dt_at += sense * E
-        more = inside & (i + 1 < steps)
-        x_next = tl.load(x_at + e, mask=more, other=0.0)
-        dt_next = tl.load(dt_at + e, mask=more, other=0.0)
-        if AHEAD:
-            maps_at += tl.where(i + 1 < steps, sense, 0) * (2 * N)
+            zs = load_rows(z_at, gate_stride, e, inside, steps, AHEAD)
+    BC = load_maps(maps_at, 2 * N, FAST)
+    for begin in range(0, steps, AHEAD):
+        later_xs = ()
+        later_dts = ()
+        later_ys = ()
+        later_zs = ()
+        for k in tl.static_range(AHEAD):
+            i = begin + k
+            live = i < steps
+            x_t = xs[k].to(tl.float32)
+            step = tl.where(live, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
+            later = inside & (i + AHEAD < steps)
+            later_xs = later_xs + (tl.load(x_at + AHEAD * stride + e, mask=later, other=0.0),)
+            later_dts = later_dts + (tl.load(dt_at + AHEAD * stride + e, mask=later, other=0.0),)
+            BC_next = maps_ahead(maps_at, sense, i, steps, 2 * N, N, FAST)
+            u = step * x_t * LN_2
+            total = straight * x_t
+            after = ()
+            for n in tl.static_range(N):
+                decay = decay_of(step * rates[n], n < POLY, FAST)
+                state = decay * h[n] + u * BC[n]
+                total += state * BC[N + n]
+                after = after + (state,)
+            h = after
             BC = BC_next
-            BC_next = load_maps(maps_at, 2 * N, FAST)
-        else:
-            BC = load_maps(maps_at, 2 * N, FAST)
-            maps_at += sense * (2 * N)
-        u = step * x_t * LN_2
-        total = straight * x_t
-        after = ()
-        for n in tl.static_range(N):
-            decay = decay_of(step * rates[n], n < POLY, FAST)
-            state = decay * h[n] + u * BC[n]
-            total += state * BC[N + n]
-            after = after + (state,)
-        h = after
+            if SECOND:
+                total += ys[k].to(tl.float32)
+                later_ys = later_ys + (tl.load(y_at + AHEAD * stride + e, mask=later, other=0.0),)
+                if GATE:
+                    z_t = zs[k].to(tl.float32)
+                    later_zs = later_zs + (tl.load(z_at + AHEAD * gate_stride + e, mask=later, other=0.0),)
+                    gated = total * z_t * sigmoid(z_t, FAST)
+                    tl.store(out_at + e, gated.to(out.dtype.element_ty), mask=inside & live)
+            if KEEP or not (SECOND and GATE):
+                tl.store(y_at + e, total.to(y.dtype.element_ty), mask=inside & live)
+            x_at += stride
+            dt_at += stride
+            y_at += stride
+            z_at += gate_stride
+            out_at += stride
+        xs = later_xs
+        dts = later_dts
         if SECOND:
-            total += y_next.to(tl.float32)
-            y_next = tl.load(y_at + sense * E + e, mask=more, other=0.0)
+            ys = later_ys
             if GATE:
-                z_t = z_next.to(tl.float32)
-                z_at += sense * z_stride
-                z_next = tl.load(z_at + e, mask=more, other=0.0)
-                gated = total * z_t * sigmoid(z_t, FAST)
-                tl.store(out_at + e, gated.to(out.dtype.element_ty), mask=inside)
-        if KEEP or not (SECOND and GATE):
-            tl.store(y_at + e, total.to(y.dtype.element_ty), mask=inside)
-        y_at += sense * E
-        out_at += sense * E
+                zs = later_zs
     if LAST:
         store_states(last + state_offset(d, item, n_items, N, E), h, E, e, inside, N)
 
@@ -126,7 +146,7 @@ def walk(
 def scan_kernel(
     x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride, n_items,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr, GATE: tl.constexpr,
-    KEEP: tl.constexpr, AHEAD: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
+    KEEP: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr,
     FAST: tl.constexpr,
 ):  # fmt: skip
     """Both directions of one work item and BE channels: y (T, E) their sum, out (T, E) gated."""
@@ -135,7 +155,7 @@ def scan_kernel(
     for d in tl.static_range(2):
         walk(
             x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, e < E,
-            T, E, z_stride, d, d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, AHEAD, N, POLY, FAST,
+            T, E, z_stride, d, d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, AHEAD, FAST,
         )  # fmt: skip
 
 
@@ -143,7 +163,7 @@ def scan_kernel(
 def contribution_kernel(
     x, dt, bias, rate, maps, own, total, bounds, links, order, T, E, n_items,
     SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
-    FAST: tl.constexpr,
+    AHEAD: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
     """Last state from zero, own (2, I, N, E), and sum of steps, total (2, I, E), of items that another one follows."""
     item, d = tl.load(order + tl.program_id(1)), tl.program_id(2)
@@ -153,30 +173,38 @@ def contribution_kernel(
     steps = tl.where(has_neighbour(links, item, d, True), steps, 0)
     if steps > 0:
         row = first + d * T
+        stride = sense * E
         rates = load_states(rate + d * N * E, E, e, inside, N)
         add = tl.load(bias + d * E + e, mask=inside, other=0.0)
         h = zero_states(add, N)
         through = add * 0.0
         x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
-        x_next = tl.load(x_at + e, mask=inside, other=0.0)
-        dt_next = tl.load(dt_at + e, mask=inside, other=0.0)
-        for i in range(steps):
-            x_t = x_next.to(tl.float32)
-            step = step_size(dt_next, add, SOFTPLUS, FAST)
-            x_at += sense * E
-            dt_at += sense * E
-            more = inside & (i + 1 < steps)
-            x_next = tl.load(x_at + e, mask=more, other=0.0)
-            dt_next = tl.load(dt_at + e, mask=more, other=0.0)
-            B = load_maps(maps_at, N, FAST)
-            maps_at += sense * (2 * N)
-            u = step * x_t * LN_2
-            through += step
-            after = ()
-            for n in tl.static_range(N):
-                decay = decay_of(step * rates[n], n < POLY, FAST)
-                after = after + (decay * h[n] + u * B[n],)
-            h = after
+        xs = load_rows(x_at, stride, e, inside, steps, AHEAD)
+        dts = load_rows(dt_at, stride, e, inside, steps, AHEAD)
+        B = load_maps(maps_at, N, FAST)
+        for begin in range(0, steps, AHEAD):
+            later_xs = ()
+            later_dts = ()
+            for k in tl.static_range(AHEAD):
+                i = begin + k
+                x_t = xs[k].to(tl.float32)
+                step = tl.where(i < steps, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
+                x_at += stride
+                dt_at += stride
+                later = inside & (i + AHEAD < steps)
+                later_xs = later_xs + (tl.load(x_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),)
+                later_dts = later_dts + (tl.load(dt_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),)
+                B_next = maps_ahead(maps_at, sense, i, steps, N, N, FAST)
+                u = step * x_t * LN_2
+                through += step
+                after = ()
+                for n in tl.static_range(N):
+                    decay = decay_of(step * rates[n], n < POLY, FAST)
+                    after = after + (decay * h[n] + u * B[n],)
+                h = after
+                B = B_next
+            xs = later_xs
+            dts = later_dts
         store_states(own + state_offset(d, item, n_items, N, E), h, E, e, inside, N)
         tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)
 

@@ -133,6 +133,24 @@ def load_maps(p, COUNT: tl.constexpr, FAST: tl.constexpr):
 
 
 @triton.jit
+def load_rows(p, stride, e, inside, left, COUNT: tl.constexpr):
+    """Tuple of COUNT rows of channels, `stride` apart; zeros from row `left` on."""
+    out = ()
+    for k in tl.static_range(COUNT):
+        out = out + (tl.load(p + k * stride + e, mask=inside & (k < left), other=0.0),)
+    return out
+
+
+@triton.jit
+def prefetch(p, FAST: tl.constexpr):
+    """Ask for the line at `p` to be brought into the L2 cache."""
+    if FAST:
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [p], dtype=tl.int32, is_pure=False, pack=1
+        )  # fmt: skip
+
+
+@triton.jit
 def load_states(p, E, e, inside, N: tl.constexpr):
     """Tuple of N vectors over channels from an (N, E) array."""
     out = ()
@@ -226,9 +244,9 @@ def spread(v, mask):
 
 
 @triton.jit
-def store_lane_sums(p, shares, lane, N: tl.constexpr, FAST: tl.constexpr):
+def store_lane_sums(p, shares, lane, live, N: tl.constexpr, FAST: tl.constexpr):
     """Write the sums over 32 lanes of N vectors to N neighbouring addresses, N a power of two from 2 to 32; `shares`
-    comes from `add_share`."""
+    comes from `add_share`. Nothing is written unless `live`."""
     if FAST:
         v = shares
         if N >= 4:
@@ -248,7 +266,7 @@ def store_lane_sums(p, shares, lane, N: tl.constexpr, FAST: tl.constexpr):
             total = spread(total, 8)
         if N < 32:
             total = spread(total, 16)
-        tl.store(p + (lane & (N - 1)), total, mask=lane < N)
+        tl.store(p + (lane & (N - 1)), total, mask=(lane < N) & live)
     else:
         for n in tl.static_range(N):
-            tl.store(p + n, tl.sum(shares[n], 0))
+            tl.store(p + n, tl.sum(shares[n], 0), mask=live)
