@@ -113,6 +113,7 @@ def measure(name: str, lengths: list[int], channels: int) -> list[Row]:
 
     def forward() -> Tensor:
         options: dict[str, Any] = {"dt_softplus": True, "cu_seqlens": borders, "backend": "triton"}
+        options["max_len"] = max(lengths)
         y = bidirectional_scan(**values, **options)
         assert isinstance(y, Tensor)
         return y
@@ -127,7 +128,9 @@ def measure(name: str, lengths: list[int], channels: int) -> list[Row]:
     times["ours"].append(milliseconds(lambda: torch.autograd.grad(forward(), arguments, grad)))
     if importlib.util.find_spec("selective_scan_cuda"):
         rows, length, residues = len(lengths), lengths[0], sum(lengths)
-        if len(set(lengths)) > 1:  # the published form takes equal lengths: its best batch, by real residues
+        if (
+            len(set(lengths)) > 1
+        ):  # the published form takes equal lengths: its best batch, by real residues
             rows, length, residues = padded_like(lengths)
             values, _ = make([length] * rows, channels)
         official = Official({key: value.detach() for key, value in values.items()}, rows)

@@ -76,7 +76,7 @@ def ours(case: Case) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     model = LCPLM(case.d_model, case.layers, pad_vocab_to=VOCABULARY).cuda()
     borders = torch.tensor([0, *case.lengths]).cumsum(0).int().cuda()
     tokens = torch.randint(4, 24, (int(borders[-1]),), device="cuda")
-    return model, lambda m: F.cross_entropy(m(tokens, borders).float(), tokens)
+    return model, lambda m: F.cross_entropy(m(tokens, borders, max(case.lengths)).float(), tokens)
 
 
 def rectangle(case: Case) -> tuple[int, int, int]:
@@ -88,7 +88,9 @@ def rectangle(case: Case) -> tuple[int, int, int]:
 def padded_peer(model: nn.Module, case: Case) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     rows, length, _ = rectangle(case)
     tokens = torch.randint(4, 24, (rows, length), device="cuda")
-    return model.cuda(), lambda m: F.cross_entropy(m(tokens).flatten(0, 1).float(), tokens.flatten())
+    return model.cuda(), lambda m: F.cross_entropy(
+        m(tokens).flatten(0, 1).float(), tokens.flatten()
+    )
 
 
 def published(case: Case):
@@ -149,9 +151,13 @@ def compare_case(case: Case, models: list[str], steps: int) -> list[Row]:
         speed, peak = found.pop("ours")
         for name, (other_speed, other_peak) in found.items():
             rows.append(
-                compare(f"{case.name}, training", "throughput", "tokens/s", speed, name, other_speed)
+                compare(
+                    f"{case.name}, training", "throughput", "tokens/s", speed, name, other_speed
+                )
             )
-            rows.append(compare(f"{case.name}, training", "peak memory", "GB", peak, name, other_peak))
+            rows.append(
+                compare(f"{case.name}, training", "peak memory", "GB", peak, name, other_peak)
+            )
         if not found:
             rows.append(Row(f"{case.name}, training", "throughput", "tokens/s", speed))
             rows.append(Row(f"{case.name}, training", "peak memory", "GB", peak))

@@ -124,7 +124,9 @@ def conv_backward_kernel(
         seen = shifted(seen, x_next.to(tl.float32), 2 * TAPS - 1)
         here = (t >= low) & (t < T)
         there = (s >= 0) & (s < T)
-        x_next = tl.load(x + (t + 1) * stride + e, mask=inside & (t + 1 >= 0) & (t + 1 < T), other=0.0)
+        x_next = tl.load(
+            x + (t + 1) * stride + e, mask=inside & (t + 1 >= 0) & (t + 1 < T), other=0.0
+        )
         grad0 = tl.load(dout + t * E + e, mask=inside & here, other=0.0).to(tl.float32)
         grad1 = tl.load(dout + (s + T) * E + e, mask=inside & there, other=0.0).to(tl.float32)
         before_t = tl.load(room + t, mask=here, other=0)
@@ -145,7 +147,9 @@ def conv_backward_kernel(
         sums0 = ()
         sums1 = ()
         for k in tl.static_range(TAPS):
-            sums0 = sums0 + (dw0[k] + own0 * tl.where(before_t >= TAPS - 1 - k, seen[TAPS - 1 - k], 0.0),)
+            sums0 = sums0 + (
+                dw0[k] + own0 * tl.where(before_t >= TAPS - 1 - k, seen[TAPS - 1 - k], 0.0),
+            )
             sums1 = sums1 + (dw1[k] + own1 * tl.where(after_s >= TAPS - 1 - k, seen[k], 0.0),)
         dw0 = sums0
         dw1 = sums1

@@ -6,9 +6,8 @@ On a GPU at full size, on a CPU in Triton's interpreter at small ones.
 import pytest
 import torch
 
-from lcframework.ops.bidirectional_scan import bidirectional_scan
+from lcframework.ops.bidirectional_scan import bidirectional_scan, work_items
 from lcframework.ops.bidirectional_scan import triton as host
-from lcframework.ops.bidirectional_scan import work_items
 
 CUDA = torch.cuda.is_available()
 pytest.importorskip("triton", reason="triton has no wheels for this platform")

@@ -83,8 +83,8 @@ class BiMambaS(nn.Module):
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
         self.out_proj.weight.div_(math.sqrt(n_layers))
 
-    def forward(self, u: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Mix (T, d) over time within each segment; returns (T, d)."""
+    def forward(self, u: Tensor, cu_seqlens: Tensor, max_len: int | None = None) -> Tensor:
+        """Mix (T, d) over time within each segment of at most `max_len` tokens; returns (T, d)."""
         xz = self.in_proj(u)
         A = -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
         if choose_backend(self.scan_backend, xz) == "triton":
@@ -98,6 +98,7 @@ class BiMambaS(nn.Module):
                 A,
                 self.D,
                 cu_seqlens,
+                max_len,
             )
             return self.out_proj(y)
         x, z = xz.chunk(2, dim=-1)
@@ -116,6 +117,7 @@ class BiMambaS(nn.Module):
             dt_bias=self.dt_bias,
             dt_softplus=True,
             cu_seqlens=cu_seqlens,
+            max_len=max_len,
             backend=self.scan_backend,
         )
         return self.out_proj(y)
@@ -130,6 +132,7 @@ class Block(nn.Module):
         self.norm = nn.RMSNorm(d_model, eps=norm_eps)
         self.mixer = mixer
 
-    def forward(self, residual: Tensor, cu_seqlens: Tensor) -> Tensor:
+    def forward(self, residual: Tensor, cu_seqlens: Tensor, max_len: int | None = None) -> Tensor:
         """(T, d) residual stream in, the same out."""
-        return residual + self.mixer(self.norm(residual), cu_seqlens).to(residual.dtype)
+        mixed = self.mixer(self.norm(residual), cu_seqlens, max_len)
+        return residual + mixed.to(residual.dtype)

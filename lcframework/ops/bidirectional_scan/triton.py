@@ -93,7 +93,7 @@ class Call:
     fast: bool
 
     @classmethod
-    def of(cls, x, dt, A, B, C, D, bias, cu_seqlens, softplus) -> "Call":
+    def of(cls, x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus) -> "Call":
         """Bring the arguments of `scan_triton` into the kernels' layout."""
         states = A.shape[2]
         padded = padded_states(states)
@@ -104,7 +104,7 @@ class Call:
             x.shape[2],
             states,
             padded,
-            work_items(cu_seqlens, x.shape[1], x.shape[2], quarters(x.device), SPAN),
+            work_items(cu_seqlens, x.shape[1], longest, x.shape[2], quarters(x.device), SPAN),
             x,
             dt,
             maps,
@@ -205,14 +205,24 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
 
 
 def entering_shape(
-    size: tuple[int, int], states: int, segments: int, has_initial: bool, device: torch.device
+    size: tuple[int, int],
+    longest: int,
+    states: int,
+    segments: int,
+    has_initial: bool,
+    device: torch.device,
 ) -> tuple[int, ...]:
     """Shape of the entering states that `run_forward` returns for `size` (T, E), (0,) where it returns none."""
     tokens, channels = (int(one) for one in size)
     whole, piece = lengths_for(tokens, channels, quarters(device))
-    if tokens <= whole and not has_initial:
+    if longest <= whole and not has_initial:
         return (0,)
-    return 2, item_count(tokens, int(segments), whole, piece), padded_states(states), channels
+    return (
+        2,
+        item_count(tokens, longest, int(segments), whole, piece),
+        padded_states(states),
+        channels,
+    )
 
 
 def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
@@ -324,6 +334,7 @@ def scan_triton(
     cu_seqlens: Tensor,
     initial_states: Tensor | None,
     want_finals: bool,
+    max_len: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Both directions over packed segments; skips, step activation, gate and sum of directions fused.
 
@@ -335,6 +346,7 @@ def scan_triton(
         cu_seqlens: (S+1,) on the device of `x`.
         initial_states: (2, S, E, N) or None.
         want_finals: whether to return the final states.
+        max_len: no segment is longer; None where that is not known.
 
     Returns:
         (gated sum of the directions (T, E) in the dtype of x, final states (2, S, E, N) float32 or
@@ -352,5 +364,6 @@ def scan_triton(
     z = z if z is None or z.stride(1) == 1 else z.contiguous()
     tensors = (x, dt, A, B, C, D, dt_bias, z, initial_states)
     keep = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
-    out, finals = torch_ops.scan(*tensors, cu_seqlens, dt_softplus, keep, want_finals)[:2]
+    longest = x.shape[1] if max_len is None else max_len
+    out, finals = torch_ops.scan(*tensors, cu_seqlens, longest, dt_softplus, keep, want_finals)[:2]
     return out, finals if want_finals else None

@@ -127,8 +127,12 @@ def replay_kernel(
                 dy0, dy1 = halves(dys[k].to(tl.float32))
                 later = inside & (i + AHEAD < steps)
                 later_xs = later_xs + (tl.load(x_at + AHEAD * stride + e, mask=later, other=0.0),)
-                later_dts = later_dts + (tl.load(dt_at + AHEAD * stride + e, mask=later, other=0.0),)
-                later_dys = later_dys + (tl.load(dy_at + AHEAD * stride + e, mask=later, other=0.0),)
+                later_dts = later_dts + (
+                    tl.load(dt_at + AHEAD * stride + e, mask=later, other=0.0),
+                )
+                later_dys = later_dys + (
+                    tl.load(dy_at + AHEAD * stride + e, mask=later, other=0.0),
+                )
                 BC = maps_now(maps_at, sense, i, steps, N, FAST)
                 u0, u1 = halves(step * x_t * LN_2)
                 step0, step1 = halves(step)
@@ -315,7 +319,9 @@ def adjoint_kernel(
                 dx1 = gB1 * natural1 + skip1 * dy1
                 real = inside & live
                 tl.store(dx_at + i * stride + e, whole(dx0, dx1).to(dx.dtype.element_ty), mask=real)
-                tl.store(ddt_at + i * stride + e, whole(ddt0, ddt1).to(ddt.dtype.element_ty), mask=real)
+                tl.store(
+                    ddt_at + i * stride + e, whole(ddt0, ddt1).to(ddt.dtype.element_ty), mask=real
+                )
                 bias0 += ddt0
                 bias1 += ddt1
                 dD0 += dy0 * x0

@@ -122,7 +122,9 @@ def walk(
                 later_ys = later_ys + (tl.load(y_at + AHEAD * stride + e, mask=later, other=0.0),)
                 if GATE:
                     z_t = zs[k].to(tl.float32)
-                    later_zs = later_zs + (tl.load(z_at + AHEAD * gate_stride + e, mask=later, other=0.0),)
+                    later_zs = later_zs + (
+                        tl.load(z_at + AHEAD * gate_stride + e, mask=later, other=0.0),
+                    )
                     gated = total * z_t * sigmoid(z_t, FAST)
                     tl.store(out_at + e, gated.to(out.dtype.element_ty), mask=inside & live)
             if KEEP or not (SECOND and GATE):
@@ -192,8 +194,12 @@ def contribution_kernel(
                 x_at += stride
                 dt_at += stride
                 later = inside & (i + AHEAD < steps)
-                later_xs = later_xs + (tl.load(x_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),)
-                later_dts = later_dts + (tl.load(dt_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),)
+                later_xs = later_xs + (
+                    tl.load(x_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),
+                )
+                later_dts = later_dts + (
+                    tl.load(dt_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),
+                )
                 B_next = maps_ahead(maps_at, sense, i, steps, N, N, FAST)
                 u = step * x_t * LN_2
                 through += step

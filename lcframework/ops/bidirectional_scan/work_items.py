@@ -49,14 +49,17 @@ class WorkItems:
 
     @classmethod
     def cut(
-        cls, cu_seqlens: Tensor, tokens: int, longest_whole: int, piece: int, span: int
+        cls, cu_seqlens: Tensor, tokens: int, longest: int, whole: int, piece: int, span: int
     ) -> "WorkItems":
-        """Cut segments of more than `longest_whole` tokens into pieces of at most `piece`."""
+        """Cut segments of more than `whole` tokens into pieces of at most `piece`, if there can be such: `longest` bounds
+        the segments' lengths (were one longer, it would stay whole)."""
         cu = cu_seqlens.long()
         lengths = cu.diff()
-        pieces = torch.where(lengths > longest_whole, (lengths + piece - 1) // piece, 1)
+        pieces = torch.where(lengths > whole, (lengths + piece - 1) // piece, 1)
+        if longest <= whole:
+            pieces = torch.ones_like(lengths)
         first = torch.cat([pieces.new_zeros(1), pieces.cumsum(0)])
-        count = item_count(tokens, lengths.numel(), longest_whole, piece)
+        count = item_count(tokens, longest, lengths.numel(), whole, piece)
         index = torch.arange(count, device=cu.device)
         segment = torch.searchsorted(first[1:].contiguous(), index, right=True)
         segment = segment.clamp(max=lengths.numel() - 1)
@@ -73,13 +76,13 @@ class WorkItems:
             spans.cumsum(0) - spans,
             first,
             (start - stop).argsort(stable=True).int(),
-            tokens > longest_whole,
+            longest > whole,
         )
 
 
-def item_count(tokens: int, segments: int, longest_whole: int, piece: int) -> int:
+def item_count(tokens: int, longest: int, segments: int, whole: int, piece: int) -> int:
     """I, how many items a pack can have at most."""
-    return segments + (tokens // piece if tokens > longest_whole else 0)
+    return segments + (tokens // piece if longest > whole else 0)
 
 
 def lengths_for(tokens: int, channels: int, quarters: int) -> tuple[int, int]:
@@ -89,15 +92,18 @@ def lengths_for(tokens: int, channels: int, quarters: int) -> tuple[int, int]:
     return whole, max(SHORTEST_PIECE, int(FINE * share))
 
 
-def work_items(cu_seqlens: Tensor, tokens: int, channels: int, quarters: int, span: int) -> WorkItems:
+def work_items(
+    cu_seqlens: Tensor, tokens: int, longest: int, channels: int, quarters: int, span: int
+) -> WorkItems:
     """The items of a pack, kept with `cu_seqlens`: the layers of a network share one pack.
 
     Args:
         cu_seqlens: (S+1,) on the device.
         tokens: T.
+        longest: no segment is longer.
         channels: E.
         quarters: four times the GPU's number of multiprocessors.
         span: steps of a span.
     """
-    cut = (tokens, *lengths_for(tokens, channels, quarters), span)
+    cut = (tokens, longest, *lengths_for(tokens, channels, quarters), span)
     return kept_with(cu_seqlens, ("work items", *cut), lambda: WorkItems.cut(cu_seqlens, *cut))
