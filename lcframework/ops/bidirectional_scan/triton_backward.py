@@ -61,12 +61,13 @@ def maps_back(maps_at, sense, i, steps, N: tl.constexpr, FAST: tl.constexpr):
 
 @triton.jit
 def load_rows_back(p, stride, e, inside, end, steps, COUNT: tl.constexpr):
-    """Tuple of the rows end - 1, end - 2, ... of an item that begins at `p`; zeros where there is no step."""
+    """Tuple of the rows end - 1, end - 2, ... of an item, the first of them at `p`; zeros where
+    there is no step."""
     out = ()
     for k in tl.static_range(COUNT):
         i = end - 1 - k
         there = inside & (i >= 0) & (i < steps)
-        out = out + (tl.load(p + i * stride + e, mask=there, other=0.0),)
+        out = out + (tl.load(p - k * stride + e, mask=there, other=0.0),)
     return out
 
 
@@ -228,8 +229,10 @@ def adjoint_kernel(
     stride = sense * E
     end = (steps + AHEAD - 1) // AHEAD * AHEAD
     maps_at, dB_at = maps + row * (2 * N), dB + (tile.to(tl.int64) * 2 * T + row) * N
-    x_at, dt_at, q_at, dy_at = x + row * E, dt + row * E, q + row * E, dy + first * E
+    token, row = first + (end - 1) * sense, row + (end - 1) * sense
+    x_at, dt_at, q_at, dy_at = x + row * E, dt + row * E, q + row * E, dy + token * E
     dx_at, ddt_at = dx + row * E, ddt + row * E
+    dB_at += (end - 1) * sense * N
     xs = load_rows_back(x_at, stride, e, inside, end, steps, AHEAD)
     dts = load_rows_back(dt_at, stride, e, inside, end, steps, AHEAD)
     dys = load_rows_back(dy_at, stride, e, inside, end, steps, AHEAD)
@@ -266,12 +269,15 @@ def adjoint_kernel(
                 step = tl.where(live, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
                 dy0, dy1 = halves(dys[k].to(tl.float32))
                 q0, q1 = halves(qs[k])
-                before_it = (i - AHEAD) * stride
                 later = inside & (i >= AHEAD)
-                later_xs = later_xs + (tl.load(x_at + before_it + e, mask=later, other=0.0),)
-                later_dts = later_dts + (tl.load(dt_at + before_it + e, mask=later, other=0.0),)
-                later_dys = later_dys + (tl.load(dy_at + before_it + e, mask=later, other=0.0),)
-                later_qs = later_qs + (tl.load(q_at + before_it + e, mask=later, other=0.0),)
+                later_xs = later_xs + (tl.load(x_at - AHEAD * stride + e, mask=later, other=0.0),)
+                later_dts = later_dts + (
+                    tl.load(dt_at - AHEAD * stride + e, mask=later, other=0.0),
+                )
+                later_dys = later_dys + (
+                    tl.load(dy_at - AHEAD * stride + e, mask=later, other=0.0),
+                )
+                later_qs = later_qs + (tl.load(q_at - AHEAD * stride + e, mask=later, other=0.0),)
                 BC = maps_back(maps_at, sense, i, steps, N, FAST)
                 step0, step1 = halves(step)
                 natural0 = step0 * LN_2
@@ -309,7 +315,7 @@ def adjoint_kernel(
                 g1 = after1
                 a0 = sums0
                 a1 = sums1
-                store_lane_sums(dB_at + i * sense * N, shares, lane, live, N, FAST)
+                store_lane_sums(dB_at, shares, lane, live, N, FAST)
                 P0 += q0 - u0 * R0
                 P1 += q1 - u1 * R1
                 slope0, slope1 = halves(step_slope(step, SOFTPLUS, FAST))
@@ -318,14 +324,19 @@ def adjoint_kernel(
                 dx0 = gB0 * natural0 + skip0 * dy0
                 dx1 = gB1 * natural1 + skip1 * dy1
                 real = inside & live
-                tl.store(dx_at + i * stride + e, whole(dx0, dx1).to(dx.dtype.element_ty), mask=real)
-                tl.store(
-                    ddt_at + i * stride + e, whole(ddt0, ddt1).to(ddt.dtype.element_ty), mask=real
-                )
+                tl.store(dx_at + e, whole(dx0, dx1).to(dx.dtype.element_ty), mask=real)
+                tl.store(ddt_at + e, whole(ddt0, ddt1).to(ddt.dtype.element_ty), mask=real)
                 bias0 += ddt0
                 bias1 += ddt1
                 dD0 += dy0 * x0
                 dD1 += dy1 * x1
+                x_at -= stride
+                dt_at -= stride
+                dy_at -= stride
+                q_at -= stride
+                dx_at -= stride
+                ddt_at -= stride
+                dB_at -= sense * N
             xs = later_xs
             dts = later_dts
             dys = later_dys
@@ -359,7 +370,9 @@ def adjoint_contribution_kernel(
         add = tl.load(bias + d * E + e, mask=inside, other=0.0)
         g = zero_states(add, N)
         through = add * 0.0
-        dt_at, dy_at, maps_at = dt + row * E, dy + first * E, maps + row * (2 * N) + N
+        maps_at = maps + row * (2 * N) + N
+        dt_at = dt + (row + (end - 1) * sense) * E
+        dy_at = dy + (first + (end - 1) * sense) * E
         dts = load_rows_back(dt_at, stride, e, inside, end, steps, AHEAD)
         dys = load_rows_back(dy_at, stride, e, inside, end, steps, AHEAD)
         for begin in range(0, end, AHEAD):
@@ -369,10 +382,15 @@ def adjoint_contribution_kernel(
                 i = end - 1 - begin - k
                 step = tl.where(i < steps, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
                 dy_t = dys[k].to(tl.float32)
-                before_it = (i - AHEAD) * stride
                 later = inside & (i >= AHEAD)
-                later_dts = later_dts + (tl.load(dt_at + before_it + e, mask=later, other=0.0),)
-                later_dys = later_dys + (tl.load(dy_at + before_it + e, mask=later, other=0.0),)
+                later_dts = later_dts + (
+                    tl.load(dt_at - AHEAD * stride + e, mask=later, other=0.0),
+                )
+                later_dys = later_dys + (
+                    tl.load(dy_at - AHEAD * stride + e, mask=later, other=0.0),
+                )
+                dt_at -= stride
+                dy_at -= stride
                 at = tl.minimum(i, steps - 1) * sense * (2 * N)
                 prefetch(maps_at + tl.maximum(i - 8, 0) * sense * (2 * N), FAST)
                 C = load_maps(maps_at + at, N, FAST)
