@@ -2,10 +2,10 @@
 them on flipped copies, gated and added.
 
 Run: python benchmarks/bidirectional_scan.py. The peer is the module `selective_scan_cuda` of
-mamba-ssm; without it only our times are written. `mix` packs real protein lengths; there the peer gets its best
-batch of equal lengths (at most a tenth of padding), and its time is given for as many real residues. `exponentials` counts those of the recurrence's
-forward pass, against the special-function units' 16 per clock and multiprocessor.
-"""
+mamba-ssm; without it only our times are written. `mix` packs real protein lengths; there the peer
+gets its best batch of equal lengths (at most a tenth of padding), and its time is given for as many
+real residues. `exponentials` counts those of the recurrence's forward pass, against the
+special-function units' 16 per clock and multiprocessor."""
 
 import importlib.util
 from dataclasses import dataclass

@@ -1,10 +1,11 @@
-"""Training steps of LC-PLM on a GPU against the published form of BiMamba-S and a transformer of equal size.
+"""Training steps of LC-PLM on a GPU against the published form of BiMamba-S and a transformer of
+equal size.
 
-A step is forward, cross-entropy over all tokens, backward and fused AdamW, bfloat16 autocast, float32 parameters.
-Run: python benchmarks/lcplm_training.py [--models ours,published,transformer] [--cases 96M] [--steps 8]. Peers that
-are not installed are left out, and said so. `mix` packs real protein lengths; there the published form and our padded
-one get their best batch of equal lengths (at most a tenth of padding), and real residues are counted.
-"""
+A step is forward, cross-entropy over all tokens, backward and fused AdamW, bfloat16 autocast,
+float32 parameters. Run: python benchmarks/lcplm_training.py [--models ours,published,transformer]
+[--cases 96M] [--steps 8]. Peers that are not installed are left out, and said so. `mix` packs real
+protein lengths; there the published form and our padded one get their best batch of equal lengths
+(at most a tenth of padding), and real residues are counted."""
 
 import argparse
 import gzip
@@ -26,7 +27,8 @@ SAMPLE = Path(__file__).parents[1] / "data" / "sample" / "train.fasta.gz"
 
 @dataclass(frozen=True)
 class Case:
-    """One shape: name, width, layers, layers of the transformer of equal size, lengths of the sequences."""
+    """One shape: name, width, layers, layers of the transformer of equal size, lengths of the
+    sequences."""
 
     name: str
     d_model: int
@@ -37,9 +39,12 @@ class Case:
 
 
 def sample_lengths(tokens: int) -> list[int]:
-    """Lengths of the embedded sample's proteins, specials included, shuffled, up to `tokens` in all."""
+    """Lengths of the embedded sample's proteins, specials included, shuffled, up to `tokens` in
+    all."""
     lengths: list[int] = []
-    for record in gzip.open(SAMPLE, "rt").read().split(">")[1:]:
+    with gzip.open(SAMPLE, "rt") as file:
+        records = file.read().split(">")[1:]
+    for record in records:
         lengths.append(len("".join(record.splitlines()[1:])) + 2)
     order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0)).tolist()
     taken, total = [], 0
@@ -51,7 +56,8 @@ def sample_lengths(tokens: int) -> list[int]:
 
 
 def padded_like(lengths: list[int], waste: float = 0.1) -> tuple[int, int, int]:
-    """(B, L, residues) of the best batch of equal lengths: proteins around the median, at most `waste` padding."""
+    """(B, L, residues) of the best batch of equal lengths: proteins around the median, at most
+    `waste` padding."""
     ordered = sorted(lengths)
     end = len(ordered) * 3 // 4
     longest, taken = ordered[end - 1], []

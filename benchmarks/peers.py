@@ -1,4 +1,5 @@
-"""The networks that LC-PLM's training is compared with: the published form of BiMamba-S and a lean transformer.
+"""The networks that LC-PLM's training is compared with: the published form of BiMamba-S and a lean
+transformer.
 
 The published form needs mamba-ssm and causal-conv1d with their CUDA extensions.
 """
@@ -9,7 +10,8 @@ from torch.nn import functional as F
 
 
 class PublishedBiMamba(nn.Module):
-    """mamba-ssm's fast path twice per layer, once on the flipped sequence, projections tied, fused add and norm.
+    """mamba-ssm's fast path twice per layer, once on the flipped sequence, projections tied, fused
+    add and norm.
 
     Takes padded batches (B, L) only, like the published code.
     """
@@ -47,7 +49,8 @@ class PublishedBiMamba(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm block of ESM-2's kind: rotary attention over heads of 64, GELU MLP of four times the width."""
+    """Pre-norm block of ESM-2's kind: rotary attention over heads of 64, GELU MLP of four times the
+    width."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
-"""What lies between the projections of a BiMamba-S block, as one operator on the GPU: convolutions, maps, step, scan, gate.
+"""What lies between the projections of a BiMamba-S block, as one operator on the GPU: convolutions,
+maps, step, scan, gate.
 
-Between forward and backward it keeps only its input, the maps and the sum of the directions; convolutions and steps,
-twice the input's size each, are computed again. Legend: T tokens, E channels, N states, R rank of the step, K taps.
-"""
+Between forward and backward it keeps only its input, the maps and the sum of the directions;
+convolutions and steps, twice the input's size each, are computed again. Legend: T tokens, E
+channels, N states, R rank of the step, K taps."""
 
 from typing import Any
 
@@ -24,7 +25,8 @@ from lcframework.ops.short_conv_triton import conv_backward, conv_forward, room_
 def _scan_call(
     xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, projected
 ):
-    """(the scan's call, its inputs x (2, T, E), the maps (2, T, R + 2 N)); `projected` may be known."""
+    """(the scan's call, its inputs x (2, T, E), the maps (2, T, R + 2 N)); `projected` may be
+    known."""
     T, E = xz.shape[0], xz.shape[1] // 2
     R, N = dt_proj.shape[2], A.shape[2]
     x = conv_forward(xz[:, :E], conv_weight, conv_bias, room_in_segment(cu_seqlens, T), True)
@@ -49,7 +51,8 @@ def _inner(
     longest: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(out (T, E), maps, sum of directions, entering states); the last three empty without `keep`."""
+    """(out (T, E), maps, sum of directions, entering states); the last three empty without
+    `keep`."""
     call, _, projected = _scan_call(
         xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, None
     )
@@ -160,13 +163,15 @@ def bimamba_inner(
     Args:
         xz: (T, 2 E), the input projection: x and z side by side; float16, bfloat16 or float32.
         conv_weight: (2, E, K); conv_bias: (2, E).
-        x_proj: (2, R + 2 N, E), to the step's low rank, B and C; dt_proj: (2, E, R); dt_bias: (2, E).
+        x_proj: (2, R + 2 N, E), to the step's low rank, B and C; dt_proj: (2, E, R); dt_bias: (2,
+        E).
         A: (2, E, N), negative; D: (2, E).
         cu_seqlens: (S+1,) segment borders on the same device.
         max_len: no segment is longer; None where that is not known.
 
     Returns:
-        (T, E) in the dtype of `xz`. Source: LC-PLM, arXiv 2411.08909, section 3, in the one-projection form.
+        (T, E) in the dtype of `xz`. Source: LC-PLM, arXiv 2411.08909, section 3, in the
+        one-projection form.
 
     Raises:
         RuntimeError, TypeError, ValueError: as `scan_triton`.

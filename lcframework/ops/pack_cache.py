@@ -1,4 +1,5 @@
-"""Things derived from a pack's borders that the layers of a network share, kept with the border tensor itself."""
+"""Things derived from a pack's borders that the layers of a network share, kept with the border
+tensor itself."""
 
 from collections.abc import Callable, Hashable
 from typing import TypeVar
@@ -12,9 +13,8 @@ Kept = TypeVar("Kept")
 def kept_with(cu_seqlens: Tensor, key: Hashable, make: Callable[[], Kept]) -> Kept:
     """`make()`, made once for each `key` while `cu_seqlens` lives and is not changed in place.
 
-    Nothing is kept of an inference tensor, whose changes cannot be seen, nor while a CUDA graph is captured, which must
-    hold its own computation.
-    """
+    Nothing is kept of an inference tensor, whose changes cannot be seen, nor while a CUDA graph is
+    captured, which must hold its own computation."""
     if cu_seqlens.is_inference() or _capturing(cu_seqlens):
         return make()
     version, kept = getattr(cu_seqlens, "_kept_with_pack", (None, {}))

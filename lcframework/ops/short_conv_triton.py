@@ -12,7 +12,8 @@ CHUNK, LANES = 128, 64
 
 
 def room_in_segment(cu_seqlens: Tensor, tokens: int) -> Tensor:
-    """(2, T) int32: tokens of the same segment before and after each token; kept with `cu_seqlens`."""
+    """(2, T) int32: tokens of the same segment before and after each token; kept with
+    `cu_seqlens`."""
     from lcframework.ops.short_conv import distance_to_border
 
     return kept_with(
@@ -37,7 +38,8 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, room: Tensor, silu: bo
 def conv_backward(
     x: Tensor, weight: Tensor, bias: Tensor, room: Tensor, silu: bool, dout: Tensor, dx: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Fill dx (T, E), whose rows may lie apart; returns float32 d_weight (2, E, K) and d_bias (2, E)."""
+    """Fill dx (T, E), whose rows may lie apart; returns float32 d_weight (2, E, K) and d_bias (2,
+    E)."""
     from lcframework.ops import triton_short_conv as kernels
 
     T, E, K = *x.shape, weight.shape[2]
@@ -62,6 +64,7 @@ class TritonShortConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, cu_seqlens, silu):
+        """(2, T, E)."""
         x = x if x.stride(1) == 1 else x.contiguous()
         room = room_in_segment(cu_seqlens, x.shape[0])
         ctx.save_for_backward(x, weight, bias, room)
@@ -70,6 +73,7 @@ class TritonShortConv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dout):  # type: ignore[override]
+        """Gradients of x, weight and bias."""
         x, weight, bias, room = ctx.saved_tensors
         dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         d_weight, d_bias = conv_backward(x, weight, bias, room, ctx.silu, dout.contiguous(), dx)

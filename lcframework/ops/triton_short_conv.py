@@ -11,7 +11,8 @@ from lcframework.ops.bidirectional_scan.triton_math import sigmoid
 
 @triton.jit
 def load_around(x, stride, room, t, e, inside, T, TAPS: tl.constexpr):
-    """x at tokens t - K + 1 .. t + K - 1 as a tuple of (ROWS, BE) in float32; zero outside the token's segment.
+    """x at tokens t - K + 1 .. t + K - 1 as a tuple of (ROWS, BE) in float32; zero outside the
+    token's segment.
 
     `room` (2, T) holds how many tokens of the segment lie before and after each token.
     """
@@ -27,7 +28,8 @@ def load_around(x, stride, room, t, e, inside, T, TAPS: tl.constexpr):
 
 @triton.jit
 def convolve(around, weights, bias, CENTRE: tl.constexpr, SENSE: tl.constexpr, TAPS: tl.constexpr):
-    """Sum over taps at the token that lies at index CENTRE of `around`; SENSE 1 looks back in the pack, -1 ahead."""
+    """Sum over taps at the token that lies at index CENTRE of `around`; SENSE 1 looks back in the
+    pack, -1 ahead."""
     total = bias[None, :]
     for k in tl.static_range(TAPS):
         total += weights[k][None, :] * around[CENTRE - SENSE * (TAPS - 1 - k)]
@@ -46,7 +48,8 @@ def load_weights(weight, d: tl.constexpr, e, E, TAPS: tl.constexpr):
 @triton.jit
 def conv_kernel(
     x, weight, bias, room, out, T, E, stride,
-    TAPS: tl.constexpr, SILU: tl.constexpr, ROWS: tl.constexpr, BE: tl.constexpr, FAST: tl.constexpr,
+    TAPS: tl.constexpr, SILU: tl.constexpr, ROWS: tl.constexpr, BE: tl.constexpr,
+    FAST: tl.constexpr,
 ):  # fmt: skip
     """out (2, T, E) from x (T, E) with a row stride."""
     t = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -85,14 +88,15 @@ def slope_of(pre, SILU: tl.constexpr, FAST: tl.constexpr):
 @triton.jit
 def conv_backward_kernel(
     x, weight, bias, room, dout, dx, d_weight, d_bias, T, E, stride, dx_stride,
-    TAPS: tl.constexpr, SILU: tl.constexpr, CHUNK: tl.constexpr, BE: tl.constexpr, FAST: tl.constexpr,
+    TAPS: tl.constexpr, SILU: tl.constexpr, CHUNK: tl.constexpr, BE: tl.constexpr,
+    FAST: tl.constexpr,
 ):  # fmt: skip
-    """dx (T, E) with a row stride, and each program's share of d_weight (programs, 2, K, E) and d_bias (programs, 2, E).
+    """dx (T, E) with a row stride, and each program's share of d_weight (programs, 2, K, E) and
+    d_bias (programs, 2, E).
 
-    Walks over CHUNK tokens with the last values in registers. At token t the forward direction's gradient before the
-    activation is known for t, the backward direction's for s = t - (K - 1), whose neighbours ahead have been seen by
-    then; both are known for all that dx[s] needs.
-    """
+    Walks over CHUNK tokens with the last values in registers. At token t the forward direction's
+    gradient before the activation is known for t, the backward direction's for s = t - (K - 1),
+    whose neighbours ahead have been seen by then; both are known for all that dx[s] needs."""
     share = tl.program_id(1)
     e = tl.program_id(0) * BE + tl.arange(0, BE)
     inside = e < E

@@ -1,4 +1,5 @@
-"""The fused middle of a BiMamba-S block against the same block op by op: outputs and every gradient."""
+"""The fused middle of a BiMamba-S block against the same block op by op: outputs and every
+gradient."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
-"""The Triton scan as an operator of torch.library, with shapes for tracing and gradients: torch.compile, DDP and FSDP
-take it as they take torch's own.
+"""The Triton scan as an operator of torch.library, with shapes for tracing and gradients:
+torch.compile, DDP and FSDP take it as they take torch's own.
 
 An operator returns tensors only: an empty one stands for nothing.
 """
@@ -41,8 +41,8 @@ def scan(
     keep: bool,
     want_finals: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(out, final states, sum of directions before the gate, entering states); arguments as `scan_triton`, `keep` what
-    the backward pass needs."""
+    """(out, final states, sum of directions before the gate, entering states); arguments as
+    `scan_triton`, `keep` what the backward pass needs."""
     call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus)
     out, y, entering, finals = run_forward(call, z, initial, keep, want_finals)
     kept_y = y if keep and z is not None else None

@@ -1,9 +1,11 @@
-"""The bidirectional selective scan on the GPU: launches of the Triton kernels (`torch_ops` makes an operator of them).
+"""The bidirectional selective scan on the GPU: launches of the Triton kernels (`torch_ops` makes an
+operator of them).
 
-Nothing of the states is kept for the backward pass, which recomputes them; see `triton_backward` for how it needs a
-state and an adjoint of the same time only where a segment is cut. Where a segment has several work items (`work_items`),
-a first launch finds what each contributes to its last state and a second one walks over the items' borders; the main
-launch then starts every item from its true state.
+Nothing of the states is kept for the backward pass, which recomputes them; see `triton_backward`
+for how it needs a state and an adjoint of the same time only where a segment is cut. Where a
+segment has several work items (`work_items`), a first launch finds what each contributes to its
+last state and a second one walks over the items' borders; the main launch then starts every item
+from its true state.
 
 Legend: T tokens, S segments, E channels, N states (padded to NP), I work items, K spans.
 """
@@ -28,10 +30,11 @@ SPAN = 256
 WIDE, NARROW = 64, 32
 """Channels of one program, which is one warp; the backward kernels take the wide one."""
 BUSY = 2
-"""Programs per multiprocessor quarter from which on the wide tile is taken: fewer do not hide their latencies."""
+"""Programs per multiprocessor quarter from which on the wide tile is taken: fewer do not hide their
+latencies."""
 BY_FMA = 2
-"""States whose exponentials the wide forward kernels make by multiply-adds: there the special-function unit binds, in
-all others the number of instructions."""
+"""States whose exponentials the wide forward kernels make by multiply-adds: there the
+special-function unit binds, in all others the number of instructions."""
 AHEAD = 4
 """Steps whose inputs are fetched ahead; divides SPAN."""
 FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 168, 200, 232
@@ -57,7 +60,8 @@ def why_unavailable() -> str | None:
 
 @functools.cache
 def quarters(device: torch.device) -> int:
-    """Multiprocessor quarters of a GPU, each of which issues for one warp at a time; a nominal number elsewhere."""
+    """Multiprocessor quarters of a GPU, each of which issues for one warp at a time; a nominal
+    number elsewhere."""
     if device.type != "cuda":
         return 16
     return 4 * torch.cuda.get_device_properties(device).multi_processor_count
@@ -182,7 +186,8 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
         if items.split:
             tile = call.tile(2)
             kernels.contribution_kernel[call.grid(tile)](
-                call.x, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds, items.links,
+                call.x, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds,
+                items.links,
                 items.order, call.T, call.E, items.count, **call.forward_walk(tile),
             )  # fmt: skip
         entering = _cross_borders(call, own, total, start, backward=False)
@@ -191,7 +196,8 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
     last = call.states(items.count) if want_finals else dummy
     tile = call.tile(1)
     kernels.scan_kernel[call.grid(tile, 1)](
-        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, out if z is None else z, y, out,
+        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, out if z is None else z, y,
+        out,
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
         out.stride(0) if z is None else z.stride(0), items.count,
         ENTER=entering is not None, LAST=want_finals, GATE=z is not None, KEEP=keep or z is None,
@@ -212,7 +218,8 @@ def entering_shape(
     has_initial: bool,
     device: torch.device,
 ) -> tuple[int, ...]:
-    """Shape of the entering states that `run_forward` returns for `size` (T, E), (0,) where it returns none."""
+    """Shape of the entering states that `run_forward` returns for `size` (T, E), (0,) where it
+    returns none."""
     tokens, channels = (int(one) for one in size)
     whole, piece = lengths_for(tokens, channels, quarters(device))
     if longest <= whole and not has_initial:
@@ -234,7 +241,8 @@ def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
     kernels.border_kernel[call.grid(NARROW, 2, segments)](
         own, total, call.rate, call.rate if start is None else start, entering, call.items.first,
         call.items.count, segments, call.E,
-        START=start is not None, BACKWARD=backward, N=call.NP, BE=NARROW, FAST=call.fast, num_warps=1,
+        START=start is not None, BACKWARD=backward, N=call.NP, BE=NARROW, FAST=call.fast,
+        num_warps=1,
     )  # fmt: skip
     return entering
 
@@ -250,7 +258,8 @@ def _leaving(call: Call, dy: Tensor, end: Tensor | None) -> Tensor | None:
     if items.split:
         tile = call.tile(2)
         kernels.adjoint_contribution_kernel[call.grid(tile)](
-            call.dt, call.bias, call.rate, call.maps, dy, own, total, items.bounds, items.links, items.order,
+            call.dt, call.bias, call.rate, call.maps, dy, own, total, items.bounds, items.links,
+            items.order,
             call.T, call.E, items.count, **call.forward_walk(tile),
         )  # fmt: skip
     return _cross_borders(call, own, total, end, backward=True)
@@ -269,7 +278,8 @@ def gate_gradients(call: Call, dout: Tensor, z: Tensor, y: Tensor, dz: Tensor) -
 
 
 def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Tensor, ...]:
-    """(dx, ddt, dA, dB, dC, dD, d_bias, d_initial or None), float32 where a sum over tokens was taken."""
+    """(dx, ddt, dA, dB, dC, dD, d_bias, d_initial or None), float32 where a sum over tokens was
+    taken."""
     from lcframework.ops.bidirectional_scan import triton_backward as kernels
 
     items, grid, tiles = call.items, call.grid(WIDE), -(-call.E // WIDE)
@@ -303,7 +313,8 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Ten
 
 
 def check_runnable(x: Tensor, states: int) -> None:
-    """Refuse what the kernels cannot take, or a place where they cannot run; the errors of `scan_triton`."""
+    """Refuse what the kernels cannot take, or a place where they cannot run; the errors of
+    `scan_triton`."""
     reason = why_unavailable()
     if reason is not None:
         raise RuntimeError(f"backend='triton' cannot run here: {reason}.")
@@ -336,7 +347,8 @@ def scan_triton(
     want_finals: bool,
     max_len: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Both directions over packed segments; skips, step activation, gate and sum of directions fused.
+    """Both directions over packed segments; skips, step activation, gate and sum of directions
+    fused.
 
     Args:
         x, dt: (2, T, E) float16, bfloat16 or float32.

@@ -1,18 +1,21 @@
 """The backward kernels of the bidirectional selective scan: two streaming walks, no kept states.
 
-With hd_t = a_t h_{t-1} (the decayed state) and gd_t = a_{t+1} g_{t+1} (the decayed adjoint), the gradient through a decay
-is A P_t with P_t = g_t hd_t, elementwise in the states. It needs a state and an adjoint of the same time, which are made
-in opposite orders. But
-    P_t = C_t dy_t hd_t + gd_t hd_t    and    P_{t+1} = gd_t h_t = gd_t hd_t + u_t B_t gd_t,
-so P_t = P_{t+1} + C_t dy_t hd_t - u_t B_t gd_t: a sum of terms that need only the state or only the adjoint. The first walk
-(`replay_kernel`, in time's order) recomputes the states and writes the channels' sums q_t = dy_t sum_n A C_t hd_t; the
-second (`adjoint_kernel`, against it) makes the adjoints and adds up. Summation by parts turns the gradient of A,
-sum_t step_t P_t, into sums over each walk of the same terms times S_t, the sum of the steps so far. Both sums start anew
-every SPAN steps from an exact P = gd h at the border, so that rounding does not add up over long proteins; and terms that
-would cancel (C dy u B) appear in neither, so steps of any size are safe.
+With hd_t = a_t h_{t-1} (the decayed state) and gd_t = a_{t+1} g_{t+1} (the decayed adjoint), the
+gradient through a decay is A P_t with P_t = g_t hd_t, elementwise in the states. It needs a state
+and an adjoint of the same time, which are made in opposite orders. But
 
-Channels are handled in pairs, one lane each pair, so that the sums over channels that dB and dC need are halved before
-they cross lanes. Legend as in `triton_forward`; K spans.
+    P_t = C_t dy_t hd_t + gd_t hd_t    and    P_{t+1} = gd_t h_t = gd_t hd_t + u_t B_t gd_t,
+
+so P_t = P_{t+1} + C_t dy_t hd_t - u_t B_t gd_t: a sum of terms that need only the state or only the
+adjoint. The first walk (`replay_kernel`, in time's order) recomputes the states and writes the
+channels' sums q_t = dy_t sum_n A C_t hd_t; the second (`adjoint_kernel`, against it) makes the
+adjoints and adds up. Summation by parts turns the gradient of A, sum_t step_t P_t, into sums over
+each walk of the same terms times S_t, the sum of the steps so far. Both sums start anew every SPAN
+steps from an exact P = gd h at the border, so that rounding does not add up over long proteins; and
+terms that would cancel (C dy u B) appear in neither, so steps of any size are safe.
+
+Channels are handled in pairs, one lane each pair, so that the sums over channels that dB and dC
+need are halved before they cross lanes. Legend as in `triton_forward`; K spans.
 """
 
 import triton
@@ -46,7 +49,8 @@ from lcframework.ops.bidirectional_scan.triton_math import (
 
 @triton.jit
 def maps_now(maps_at, sense, i, steps, N: tl.constexpr, FAST: tl.constexpr):
-    """The maps of step i, of the last one past the end; what lies eight steps ahead is asked for."""
+    """The maps of step i, of the last one past the end; what lies eight steps ahead is asked
+    for."""
     last = steps - 1
     prefetch(maps_at + tl.minimum(i + 8, last) * sense * (2 * N), FAST)
     return load_maps(maps_at + tl.minimum(i, last) * sense * (2 * N), 2 * N, FAST)
@@ -84,13 +88,15 @@ def replay_state(
 
 @triton.jit
 def replay_kernel(
-    x, dt, bias, rate, maps, dy, q, dC, span_state, span_step, acc_out, entering, bounds, spans, order,
+    x, dt, bias, rate, maps, dy, q, dC, span_state, span_step, acc_out, entering, bounds, spans,
+    order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, N: tl.constexpr, BE: tl.constexpr,
     SPAN: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """First walk over one item, direction and BE channels: q (2, T, E), shares of dC (tiles, 2, T, N), per span its last
-    state (2, K, N, E) and sum of steps (2, K, E), and the walk's part of dA (2, I, N, E)."""
+    """First walk over one item, direction and BE channels: q (2, T, E), shares of dC (tiles, 2, T,
+    N), per span its last state (2, K, N, E) and sum of steps (2, K, E), and the walk's part of dA
+    (2, I, N, E)."""
     tile, item, d = tl.program_id(0), tl.load(order + tl.program_id(1)), tl.program_id(2)
     e = tile * BE + tl.arange(0, BE)
     lane = tl.arange(0, BE // 2)
@@ -151,10 +157,12 @@ def replay_kernel(
                 before = q0
                 for n in tl.static_range(N):
                     state0, acc0, q0, c0 = replay_state(
-                        step0, u0, w0, dy0, r0[n], h0[n], a0[n], q0, BC[n], BC[N + n], n < POLY, FAST
+                        step0, u0, w0, dy0, r0[n], h0[n], a0[n], q0, BC[n], BC[N + n], n < POLY,
+                        FAST
                     )  # fmt: skip
                     state1, acc1, q1, c1 = replay_state(
-                        step1, u1, w1, dy1, r1[n], h1[n], a1[n], q1, BC[n], BC[N + n], n < POLY, FAST
+                        step1, u1, w1, dy1, r1[n], h1[n], a1[n], q1, BC[n], BC[N + n], n < POLY,
+                        FAST
                     )  # fmt: skip
                     after0 = after0 + (state0,)
                     after1 = after1 + (state1,)
@@ -199,14 +207,15 @@ def adjoint_kernel(
     dx, ddt, dB, d_rate, d_bias, d_skip, arriving, bounds, spans, order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, LEAVE: tl.constexpr, ARRIVE: tl.constexpr, N: tl.constexpr,
-    BE: tl.constexpr, SPAN: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr, FAST: tl.constexpr,
+    BE: tl.constexpr, SPAN: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr,
+    FAST: tl.constexpr,
 ):  # fmt: skip
-    """Second walk, against time, over one item, direction and BE channels: dx, ddt (2, T, E), shares of dB (tiles, 2, T,
-    N), and this item's share of the other gradients; d_rate (2, I, N, E) is step-weighted in the steps' unit.
+    """Second walk, against time, over one item, direction and BE channels: dx, ddt (2, T, E),
+    shares of dB (tiles, 2, T, N), and this item's share of the other gradients; d_rate (2, I, N, E)
+    is step-weighted in the steps' unit.
 
-    Steps are taken AHEAD at a time, counted from the item's first one: the walk begins with steps that do not exist,
-    which change nothing.
-    """
+    Steps are taken AHEAD at a time, counted from the item's first one: the walk begins with steps
+    that do not exist, which change nothing."""
     tile, item, d = tl.program_id(0), tl.load(order + tl.program_id(1)), tl.program_id(2)
     e = tile * BE + tl.arange(0, BE)
     lane = tl.arange(0, BE // 2)
@@ -242,7 +251,8 @@ def adjoint_kernel(
     for back in range(0, count):
         low = (count - 1 - back) * SPAN
         high = tl.minimum(low + SPAN, end)
-        # P at the span's end, exactly: the adjoint that arrives there times the state that the first walk left there.
+        # P at the span's end, exactly: the adjoint that arrives there times the state that the
+        # first walk left there.
         h0, h1 = halves_of_states(load_states(span_state + span * N * E, E, e, inside, N), N)
         S0, S1 = halves(tl.load(span_step + span * E + e, mask=inside, other=0.0))
         span -= 1
@@ -300,10 +310,12 @@ def adjoint_kernel(
                 before = gB0
                 for n in tl.static_range(N):
                     adj0, acc0, gB0, R0, c0 = adjoint_state(
-                        step0, u0, w0, dy0, r0[n], g0[n], a0[n], gB0, R0, BC[n], BC[N + n], n < POLY, FAST
+                        step0, u0, w0, dy0, r0[n], g0[n], a0[n], gB0, R0, BC[n], BC[N + n],
+                        n < POLY, FAST
                     )  # fmt: skip
                     adj1, acc1, gB1, R1, c1 = adjoint_state(
-                        step1, u1, w1, dy1, r1[n], g1[n], a1[n], gB1, R1, BC[n], BC[N + n], n < POLY, FAST
+                        step1, u1, w1, dy1, r1[n], g1[n], a1[n], gB1, R1, BC[n], BC[N + n],
+                        n < POLY, FAST
                     )  # fmt: skip
                     after0 = after0 + (adj0,)
                     after1 = after1 + (adj1,)
@@ -355,8 +367,8 @@ def adjoint_contribution_kernel(
     SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
     AHEAD: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Decayed adjoint of the state that enters an item, when nothing is known of later ones, own (2, I, N, E), and sum of
-    steps, total (2, I, E), of items that follow another one."""
+    """Decayed adjoint of the state that enters an item, when nothing is known of later ones, own
+    (2, I, N, E), and sum of steps, total (2, I, E), of items that follow another one."""
     item, d = tl.load(order + tl.program_id(1)), tl.program_id(2)
     e = tl.program_id(0) * BE + tl.arange(0, BE)
     inside = e < E

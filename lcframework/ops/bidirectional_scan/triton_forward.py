@@ -1,13 +1,13 @@
 """The forward kernels of the bidirectional selective scan.
 
-One program walks one work item (a piece of a segment) for BE channels, its states in registers, first forward and then
-backward in time, so nothing is flipped; the second walk adds what the first one wrote and applies the gate. B and C lie
-interleaved in float32, (2, T, 2 N), so that a step fetches both with eight wide loads. Exponentials bind: POLY of the
-N states take theirs from multiply-adds instead of the special-function unit.
+One program walks one work item (a piece of a segment) for BE channels, its states in registers,
+first forward and then backward in time, so nothing is flipped; the second walk adds what the first
+one wrote and applies the gate. B and C lie interleaved in float32, (2, T, 2 N), so that a step
+fetches both with eight wide loads. Exponentials bind: POLY of the N states take theirs from
+multiply-adds instead of the special-function unit.
 
-Legend: T tokens, E channels, N states (padded), I work items, d direction; steps are kept times log2(e), see
-`triton_math.step_size`. Offsets are int64: packs exceed 2^31 elements.
-"""
+Legend: T tokens, E channels, N states (padded), I work items, d direction; steps are kept times
+log2(e), see `triton_math.step_size`. Offsets are int64: packs exceed 2^31 elements."""
 
 import triton
 import triton.language as tl
@@ -57,8 +57,8 @@ def state_offset(d, item, n_items, N, E):
 
 @triton.jit
 def maps_ahead(maps_at, sense, i, steps, COUNT: tl.constexpr, N: tl.constexpr, FAST: tl.constexpr):
-    """The maps of the step after step i, `maps_at` being the first step's; past the end those of the last one. What
-    lies eight steps ahead is asked for."""
+    """The maps of the step after step i, `maps_at` being the first step's; past the end those of
+    the last one. What lies eight steps ahead is asked for."""
     last = steps - 1
     prefetch(maps_at + tl.minimum(i + 8, last) * sense * (2 * N), FAST)
     return load_maps(maps_at + tl.minimum(i + 1, last) * sense * (2 * N), COUNT, FAST)
@@ -66,13 +66,15 @@ def maps_ahead(maps_at, sense, i, steps, COUNT: tl.constexpr, N: tl.constexpr, F
 
 @triton.jit
 def walk(
-    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, inside, T, E, z_stride, d,
+    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, inside,
+    T, E, z_stride, d,
     SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr,
-    GATE: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr,
+    GATE: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
+    AHEAD: tl.constexpr,
     FAST: tl.constexpr,
 ):  # fmt: skip
-    """One direction of one work item. SECOND adds to what lies in `y`; with GATE it writes `out`, and `y` only with
-    KEEP."""
+    """One direction of one work item. SECOND adds to what lies in `y`; with GATE it writes `out`,
+    and `y` only with KEEP."""
     first, sense, steps = item_bounds(bounds, item, d)
     row = first + d * T
     rates = load_states(rate + d * N * E, E, e, inside, N)
@@ -146,7 +148,8 @@ def walk(
 
 @triton.jit
 def scan_kernel(
-    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride, n_items,
+    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride,
+    n_items,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr, GATE: tl.constexpr,
     KEEP: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr,
     FAST: tl.constexpr,
@@ -156,7 +159,8 @@ def scan_kernel(
     e = tl.program_id(0) * BE + tl.arange(0, BE)
     for d in tl.static_range(2):
         walk(
-            x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, e < E,
+            x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e,
+            e < E,
             T, E, z_stride, d, d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, AHEAD, FAST,
         )  # fmt: skip
 
@@ -167,7 +171,8 @@ def contribution_kernel(
     SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
     AHEAD: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Last state from zero, own (2, I, N, E), and sum of steps, total (2, I, E), of items that another one follows."""
+    """Last state from zero, own (2, I, N, E), and sum of steps, total (2, I, E), of items that
+    another one follows."""
     item, d = tl.load(order + tl.program_id(1)), tl.program_id(2)
     e = tl.program_id(0) * BE + tl.arange(0, BE)
     inside = e < E
@@ -221,8 +226,8 @@ def border_kernel(
     START: tl.constexpr, BACKWARD: tl.constexpr, N: tl.constexpr, BE: tl.constexpr,
     FAST: tl.constexpr,
 ):  # fmt: skip
-    """What enters each item of one segment, from the items' own contributions; BACKWARD for adjoints, which travel the
-    other way. `start` (2, S, N, E) enters the first."""
+    """What enters each item of one segment, from the items' own contributions; BACKWARD for
+    adjoints, which travel the other way. `start` (2, S, N, E) enters the first."""
     segment, d = tl.program_id(1), tl.program_id(2)
     e = tl.program_id(0) * BE + tl.arange(0, BE)
     inside = e < E

@@ -1,10 +1,10 @@
-"""What the scan's kernels compute with: exponentials to base 2, the activated step, rows of maps, and sums over
-channels.
+"""What the scan's kernels compute with: exponentials to base 2, the activated step, rows of maps,
+and sums over channels.
 
-States are kept as tuples of vectors over channels, one vector per state: every operation then acts on channels alone,
-a map's value is a scalar, and the sum over states needs no shuffle. FAST chooses PTX instructions that Triton has no
-word for; the interpreter, which knows no PTX, takes the plain words.
-"""
+States are kept as tuples of vectors over channels, one vector per state: every operation then acts
+on channels alone, a map's value is a scalar, and the sum over states needs no shuffle. FAST chooses
+PTX instructions that Triton has no word for; the interpreter, which knows no PTX, takes the plain
+words."""
 
 import triton
 import triton.language as tl
@@ -12,11 +12,13 @@ import triton.language as tl
 LN_2 = tl.constexpr(0.6931471805599453)
 LOG2_E = tl.constexpr(1.4426950408889634)
 
-# Lanes whose bit of the mask is 0 keep $1 and send $2, the others keep $2 and send $1; what is kept and what arrives are
-# added. n values over 32 lanes thus become n / 2: half the shuffles and additions of a sum over lanes for each value.
+# Lanes whose bit of the mask is 0 keep $1 and send $2, the others keep $2 and send $1; what is kept
+# and what arrives are added. n values over 32 lanes thus become n / 2: half the shuffles and
+# additions of a sum over lanes for each value.
 MERGE = tl.constexpr(
-    "{ .reg .pred p; .reg .b32 t, s, k; and.b32 t, $3, $4; setp.ne.u32 p, t, 0; selp.b32 s, $1, $2, p;"
-    " selp.b32 k, $2, $1, p; shfl.sync.bfly.b32 t, s, $4, 0x1f, 0xffffffff; add.f32 $0, k, t; }"
+    "{ .reg .pred p; .reg .b32 t, s, k; and.b32 t, $3, $4; setp.ne.u32 p, t, 0;"
+    " selp.b32 s, $1, $2, p; selp.b32 k, $2, $1, p; shfl.sync.bfly.b32 t, s, $4, 0x1f, 0xffffffff;"
+    " add.f32 $0, k, t; }"
 )
 SPREAD = tl.constexpr(
     "{ .reg .b32 t; shfl.sync.bfly.b32 t, $1, $2, 0x1f, 0xffffffff; add.f32 $0, $1, t; }"
@@ -47,8 +49,8 @@ def log2(v, FAST: tl.constexpr):
 
 @triton.jit
 def exp2_by_fma(v):
-    """2^v for v <= 0 without the special-function unit, which is the scan's bottleneck: 2^round(v) times a polynomial
-    of degree 5 in the rest (relative error 1.9e-7)."""
+    """2^v for v <= 0 without the special-function unit, which is the scan's bottleneck: 2^round(v)
+    times a polynomial of degree 5 in the rest (relative error 1.9e-7)."""
     v = tl.maximum(v, -126.0)
     shifted = v + 12582912.0  # 1.5 2^23: the rounded value lands in the last bits
     r = v - (shifted - 12582912.0)
@@ -80,8 +82,8 @@ def sigmoid(v, FAST: tl.constexpr):
 
 @triton.jit
 def step_size(raw, bias, SOFTPLUS: tl.constexpr, FAST: tl.constexpr):
-    """The recurrence's step times log2(e), from the projection's output and the bias times log2(e): the unit in which
-    a decay is 2^(step A)."""
+    """The recurrence's step times log2(e), from the projection's output and the bias times log2(e):
+    the unit in which a decay is 2^(step A)."""
     v = raw.to(tl.float32) * LOG2_E + bias
     if SOFTPLUS:
         small = exp2(-tl.abs(v), FAST)
@@ -93,7 +95,8 @@ def step_size(raw, bias, SOFTPLUS: tl.constexpr, FAST: tl.constexpr):
 
 @triton.jit
 def step_slope(step, SOFTPLUS: tl.constexpr, FAST: tl.constexpr):
-    """Derivative of the step in natural units by the projection's output, from the activated step: 1 - e^-step."""
+    """Derivative of the step in natural units by the projection's output, from the activated step:
+    1 - e^-step."""
     if SOFTPLUS:
         natural = step * LN_2
         return tl.where(natural < 0.01, natural * (1.0 - 0.5 * natural), 1.0 - exp2(-step, FAST))
@@ -146,7 +149,8 @@ def prefetch(p, FAST: tl.constexpr):
     """Ask for the line at `p` to be brought into the L2 cache."""
     if FAST:
         tl.inline_asm_elementwise(
-            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [p], dtype=tl.int32, is_pure=False, pack=1
+            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [p],
+            dtype=tl.int32, is_pure=False, pack=1,
         )  # fmt: skip
 
 
@@ -208,7 +212,8 @@ def store_halves(p, even, odd, E, e, inside, N: tl.constexpr):
 
 @triton.jit
 def merge(a, b, lane, mask):
-    """Add over pairs of lanes that differ in the bit `mask`: `a` in lanes without it, `b` in lanes with it."""
+    """Add over pairs of lanes that differ in the bit `mask`: `a` in lanes without it, `b` in lanes
+    with it."""
     return tl.inline_asm_elementwise(
         MERGE, "=f,f,f,r,r", [a, b, lane, mask], dtype=tl.float32, is_pure=True, pack=1
     )
@@ -216,8 +221,8 @@ def merge(a, b, lane, mask):
 
 @triton.jit
 def add_share(shares, before, share, lane, n: tl.constexpr, FAST: tl.constexpr):
-    """Append the share of state n to the tuple that `store_lane_sums` takes; with FAST odd ones are merged with the one
-    before at once, so that few are alive at a time."""
+    """Append the share of state n to the tuple that `store_lane_sums` takes; with FAST odd ones are
+    merged with the one before at once, so that few are alive at a time."""
     if not FAST:
         return shares + (share,)
     elif n % 2 == 1:
@@ -245,8 +250,8 @@ def spread(v, mask):
 
 @triton.jit
 def store_lane_sums(p, shares, lane, live, N: tl.constexpr, FAST: tl.constexpr):
-    """Write the sums over 32 lanes of N vectors to N neighbouring addresses, N a power of two from 2 to 32; `shares`
-    comes from `add_share`. Nothing is written unless `live`."""
+    """Write the sums over 32 lanes of N vectors to N neighbouring addresses, N a power of two from
+    2 to 32; `shares` comes from `add_share`. Nothing is written unless `live`."""
     if FAST:
         v = shares
         if N >= 4:

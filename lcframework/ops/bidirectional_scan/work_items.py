@@ -1,12 +1,12 @@
 """How the Triton scan shares a pack among programs.
 
-A work item is a segment, or a piece of a long one. Pieces cost a second pass over the pack, which finds what enters each
-of them; so a segment is cut only if it would keep one program busy for longer than the rest of the GPU needs for
-everything else, and then finely. The host never waits for the device: the number of items is bounded from above, items
-beyond the last are empty.
+A work item is a segment, or a piece of a long one. Pieces cost a second pass over the pack, which
+finds what enters each of them; so a segment is cut only if it would keep one program busy for
+longer than the rest of the GPU needs for everything else, and then finely. The host never waits for
+the device: the number of items is bounded from above, items beyond the last are empty.
 
-Legend: T tokens, S segments, I work items, K spans (pieces of items after which the backward walks start their sums anew).
-"""
+Legend: T tokens, S segments, I work items, K spans (pieces of items after which the backward walks
+start their sums anew)."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ from lcframework.ops.pack_cache import kept_with
 
 SHORTEST_PIECE = 256
 LONGEST_WHOLE = 2.2
-"""A segment stays whole up to this many times a multiprocessor quarter's even share of all steps."""
+"""A segment stays whole up to this many times a multiprocessor quarter's even share of all
+steps."""
 FINE = 0.5
 """Length of a cut segment's pieces, in the same unit."""
 CHANNELS_PER_WARP = 64
@@ -51,8 +52,8 @@ class WorkItems:
     def cut(
         cls, cu_seqlens: Tensor, tokens: int, longest: int, whole: int, piece: int, span: int
     ) -> "WorkItems":
-        """Cut segments of more than `whole` tokens into pieces of at most `piece`, if there can be such: `longest` bounds
-        the segments' lengths (were one longer, it would stay whole)."""
+        """Cut segments of more than `whole` tokens into pieces of at most `piece`, if there can be
+        such: `longest` bounds the segments' lengths (were one longer, it would stay whole)."""
         cu = cu_seqlens.long()
         lengths = cu.diff()
         pieces = torch.where(lengths > whole, (lengths + piece - 1) // piece, 1)
@@ -86,7 +87,8 @@ def item_count(tokens: int, longest: int, segments: int, whole: int, piece: int)
 
 
 def lengths_for(tokens: int, channels: int, quarters: int) -> tuple[int, int]:
-    """(longest whole segment, length of a piece) for a GPU of `quarters` multiprocessor quarters."""
+    """(longest whole segment, length of a piece) for a GPU of `quarters` multiprocessor
+    quarters."""
     share = tokens * -(-channels // CHANNELS_PER_WARP) / quarters
     whole = max(SHORTEST_PIECE, int(LONGEST_WHOLE * share))
     return whole, max(SHORTEST_PIECE, int(FINE * share))
