@@ -45,7 +45,7 @@ def load_weights(weight, d: tl.constexpr, e, E, TAPS: tl.constexpr):
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def conv_kernel(
     x, weight, bias, room, out, T, E, stride,
     TAPS: tl.constexpr, SILU: tl.constexpr, ROWS: tl.constexpr, BE: tl.constexpr,
@@ -85,7 +85,7 @@ def slope_of(pre, SILU: tl.constexpr, FAST: tl.constexpr):
         return pre * 0.0 + 1.0
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def conv_backward_kernel(
     x, weight, bias, room, dout, dx, d_weight, d_bias, T, E, stride, dx_stride,
     TAPS: tl.constexpr, SILU: tl.constexpr, CHUNK: tl.constexpr, BE: tl.constexpr,

@@ -86,7 +86,7 @@ def replay_state(
     return h, acc + weight * seen, q + rate * seen, h * dy
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "n_items", "n_spans"])
 def replay_kernel(
     x, dt, bias, rate, maps, dy, q, dC, span_state, span_step, acc_out, entering, bounds, spans,
     order,
@@ -201,7 +201,7 @@ def adjoint_state(
     return gd, acc - weight * seen, gB + g * B, r + rate * seen, g * u
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "n_items", "n_spans"])
 def adjoint_kernel(
     x, dt, bias, rate, maps, skip, dy, q, span_state, span_step, leaving,
     dx, ddt, dB, d_rate, d_bias, d_skip, arriving, bounds, spans, order,
@@ -361,7 +361,7 @@ def adjoint_kernel(
     tl.store(d_skip + vector, whole(dD0, dD1), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "n_items"])
 def adjoint_contribution_kernel(
     dt, bias, rate, maps, dy, own, total, bounds, links, order, T, E, n_items,
     SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
@@ -418,7 +418,7 @@ def adjoint_contribution_kernel(
         tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def gate_kernel(
     dout, z, y, dy, dz, T, E, z_stride, dz_stride,
     ROWS: tl.constexpr, BE: tl.constexpr, FAST: tl.constexpr,

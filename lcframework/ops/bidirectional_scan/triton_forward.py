@@ -6,6 +6,8 @@ one wrote and applies the gate. B and C lie interleaved in float32, (2, T, 2 N),
 fetches both with eight wide loads. Exponentials bind: POLY of the N states take theirs from
 multiply-adds instead of the special-function unit.
 
+What changes from pack to pack is not specialised on, or training would compile anew.
+
 Legend: T tokens, E channels, N states (padded), I work items, d direction; steps are kept times
 log2(e), see `triton_math.step_size`. Offsets are int64: packs exceed 2^31 elements."""
 
@@ -146,7 +148,7 @@ def walk(
         store_states(last + state_offset(d, item, n_items, N, E), h, E, e, inside, N)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "n_items"])
 def scan_kernel(
     x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride,
     n_items,
@@ -165,7 +167,7 @@ def scan_kernel(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "n_items"])
 def contribution_kernel(
     x, dt, bias, rate, maps, own, total, bounds, links, order, T, E, n_items,
     SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
@@ -220,7 +222,7 @@ def contribution_kernel(
         tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_items", "S"])
 def border_kernel(
     own, total, rate, start, entering, first_items, n_items, S, E,
     START: tl.constexpr, BACKWARD: tl.constexpr, N: tl.constexpr, BE: tl.constexpr,
