@@ -4,6 +4,8 @@ transformer.
 The published form needs mamba-ssm and causal-conv1d with their CUDA extensions.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +28,8 @@ class PublishedBiMamba(nn.Module):
         self.norms = nn.ModuleList(RMSNorm(d_model) for _ in range(n_layers + 1))
         self.forward_mixers = nn.ModuleList(Mamba(d_model) for _ in range(n_layers))
         self.reverse_mixers = nn.ModuleList(Mamba(d_model) for _ in range(n_layers))
-        for one, other in zip(self.forward_mixers, self.reverse_mixers, strict=True):
+        pairs: Any = zip(self.forward_mixers, self.reverse_mixers, strict=True)
+        for one, other in pairs:
             other.in_proj.weight = one.in_proj.weight
             other.out_proj.weight = one.out_proj.weight
         self.head = nn.Linear(d_model, vocabulary, bias=False)

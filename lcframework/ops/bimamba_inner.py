@@ -58,7 +58,7 @@ def _inner(
     )
     out, y, entering, _ = run_forward(call, xz[:, call.E :], None, keep, False)
     if not keep:
-        return out, *(xz.new_empty(0) for _ in range(3))
+        return out, xz.new_empty(0), xz.new_empty(0), xz.new_empty(0)
     return out, projected, y, xz.new_empty(0) if entering is None else entering
 
 
@@ -106,7 +106,8 @@ def _inner_backward(
     room = room_in_segment(cu_seqlens, xz.shape[0])
     d_conv = conv_backward(xz[:, :E], conv_weight, conv_bias, room, True, dx, d_xz[:, :E])
     grads = (*d_conv, d_x_proj, d_dt_proj, d_bias, dA, dD)
-    return d_xz, *(g.to(p.dtype) for g, p in zip(grads, parameters, strict=True))
+    found: Any = (g.to(p.dtype) for g, p in zip(grads, parameters, strict=True))
+    return d_xz, *found
 
 
 @_inner_backward.register_fake

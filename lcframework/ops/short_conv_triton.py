@@ -1,5 +1,8 @@
 """Launches of the short convolutions' Triton kernels, and their autograd function."""
 
+import importlib
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,14 +26,14 @@ def room_in_segment(cu_seqlens: Tensor, tokens: int) -> Tensor:
 
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, room: Tensor, silu: bool) -> Tensor:
     """(2, T, E) from x (T, E), whose rows may lie apart; weight (2, E, K), bias (2, E)."""
-    from lcframework.ops import triton_short_conv as kernels
+    kernels: Any = importlib.import_module("lcframework.ops.triton_short_conv")
 
     T, E = x.shape
     out = x.new_empty(2, T, E)
     grid = (-(-E // CHANNELS), -(-T // ROWS))
     kernels.conv_kernel[grid](
         x, _taps_first(weight), bias.float().contiguous(), room, out, T, E, x.stride(0),
-        TAPS=weight.shape[2], SILU=silu, ROWS=ROWS, BE=CHANNELS, FAST=x.is_cuda, num_warps=4,  # type: ignore[call-arg]
+        TAPS=weight.shape[2], SILU=silu, ROWS=ROWS, BE=CHANNELS, FAST=x.is_cuda, num_warps=4,
     )  # fmt: skip
     return out
 
@@ -40,7 +43,7 @@ def conv_backward(
 ) -> tuple[Tensor, Tensor]:
     """Fill dx (T, E), whose rows may lie apart; returns float32 d_weight (2, E, K) and d_bias (2,
     E)."""
-    from lcframework.ops import triton_short_conv as kernels
+    kernels: Any = importlib.import_module("lcframework.ops.triton_short_conv")
 
     T, E, K = *x.shape, weight.shape[2]
     shares = -(-T // CHUNK)
@@ -49,7 +52,7 @@ def conv_backward(
     kernels.conv_backward_kernel[(-(-E // LANES), shares)](
         x, _taps_first(weight), bias.float().contiguous(), room, dout, dx, d_weight, d_bias,
         T, E, x.stride(0), dx.stride(0),
-        TAPS=K, SILU=silu, CHUNK=CHUNK, BE=LANES, FAST=x.is_cuda, num_warps=1,  # type: ignore[call-arg]
+        TAPS=K, SILU=silu, CHUNK=CHUNK, BE=LANES, FAST=x.is_cuda, num_warps=1,
     )  # fmt: skip
     return d_weight.sum(0).transpose(1, 2), d_bias.sum(0)
 

@@ -47,7 +47,8 @@ def scan(
     out, y, entering, finals = run_forward(call, z, initial, keep, want_finals)
     kept_y = y if keep and z is not None else None
     kept_entering = entering if keep else None
-    return out, *(x.new_empty(0) if one is None else one for one in (finals, kept_y, kept_entering))
+    found: Any = (x.new_empty(0) if one is None else one for one in (finals, kept_y, kept_entering))
+    return out, *found
 
 
 @scan.register_fake

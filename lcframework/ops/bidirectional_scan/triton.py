@@ -11,9 +11,11 @@ Legend: T tokens, S segments, E channels, N states (padded to NP), I work items,
 """
 
 import functools
+import importlib
 import importlib.util
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,13 +37,18 @@ latencies."""
 BY_FMA = 2
 """States whose exponentials the wide forward kernels make by multiply-adds: there the
 special-function unit binds, in all others the number of instructions."""
-AHEAD = 4
-"""Steps whose inputs are fetched ahead; divides SPAN."""
-FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 168, 200, 232
-"""Registers per thread: as many as leave twelve, ten and eight warps on a multiprocessor."""
+FORWARD_AHEAD, BACKWARD_AHEAD = 4, 2
+"""Steps whose inputs are fetched ahead; the second divides SPAN."""
+FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 168, 168, 232
+"""Registers per thread: as many as leave twelve, twelve and eight warps on a multiprocessor."""
 MOST_STATES = 32
 GATE_ROWS, GATE_CHANNELS = 4, 256
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
+
+
+def _kernels(name: str) -> Any:
+    """A module in Triton's own language, which is imported only where Triton is."""
+    return importlib.import_module(f"lcframework.ops.bidirectional_scan.{name}")
 
 
 @functools.cache
@@ -140,14 +147,14 @@ class Call:
         """Keyword arguments of the forward kernels that walk."""
         # Without softplus a step may be negative, a decay above 1.
         by_fma = BY_FMA if tile == WIDE and self.softplus and self.fast else 0
-        return {"BE": tile, "POLY": by_fma, **self._walk(FORWARD_REGISTERS)}
+        return {"BE": tile, "POLY": by_fma, **self._walk(FORWARD_AHEAD, FORWARD_REGISTERS)}
 
     def backward_walk(self, registers: int) -> dict:
         """Keyword arguments of the two walks of the backward pass."""
-        return {"BE": WIDE, "SPAN": SPAN, "POLY": 0, **self._walk(registers)}
+        return {"BE": WIDE, "SPAN": SPAN, "POLY": 0, **self._walk(BACKWARD_AHEAD, registers)}
 
-    def _walk(self, registers: int) -> dict:
-        common = {"SOFTPLUS": self.softplus, "N": self.NP, "AHEAD": AHEAD, "FAST": self.fast}
+    def _walk(self, ahead: int, registers: int) -> dict:
+        common = {"SOFTPLUS": self.softplus, "N": self.NP, "AHEAD": ahead, "FAST": self.fast}
         return {**common, "num_warps": 1, **({"maxnreg": registers} if self.fast else {})}
 
 
@@ -176,7 +183,7 @@ def _columns(states: Tensor, call: Call) -> Tensor:
 
 def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
     """(out, sum of directions or None, entering states or None, final states or None)."""
-    from lcframework.ops.bidirectional_scan import triton_forward as kernels
+    kernels = _kernels("triton_forward")
 
     items, dummy = call.items, call.rate
     start = None if initial is None else rows_of(initial, call)
@@ -234,7 +241,7 @@ def entering_shape(
 
 def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
     """What enters each item (2, I, NP, E); see `border_kernel`."""
-    from lcframework.ops.bidirectional_scan import triton_forward as kernels
+    kernels = _kernels("triton_forward")
 
     entering = call.states(call.items.count)
     segments = call.items.first.numel() - 1
@@ -249,7 +256,7 @@ def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
 
 def _leaving(call: Call, dy: Tensor, end: Tensor | None) -> Tensor | None:
     """Adjoint of the state that leaves each item (2, I, NP, E); None where it is zero."""
-    from lcframework.ops.bidirectional_scan import triton_backward as kernels
+    kernels = _kernels("triton_backward")
 
     items = call.items
     if not items.split and end is None:
@@ -267,7 +274,7 @@ def _leaving(call: Call, dy: Tensor, end: Tensor | None) -> Tensor | None:
 
 def gate_gradients(call: Call, dout: Tensor, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
     """dy of out = y silu(z); fills dz. The rows of z and dz (T, E) may lie apart."""
-    from lcframework.ops.bidirectional_scan import triton_backward as kernels
+    kernels = _kernels("triton_backward")
 
     dy = torch.empty_like(y)
     kernels.gate_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
@@ -277,10 +284,10 @@ def gate_gradients(call: Call, dout: Tensor, z: Tensor, y: Tensor, dz: Tensor) -
     return dy
 
 
-def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple[Tensor, ...]:
+def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
     """(dx, ddt, dA, dB, dC, dD, d_bias, d_initial or None), float32 where a sum over tokens was
     taken."""
-    from lcframework.ops.bidirectional_scan import triton_backward as kernels
+    kernels = _kernels("triton_backward")
 
     items, grid, tiles = call.items, call.grid(WIDE), -(-call.E // WIDE)
     leaving = _leaving(call, dy, end)
