@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lcframework.ops.bidirectional_scan.triton import why_unavailable
+
 
 def distance_to_border(cu_seqlens: Tensor, tokens: int) -> Tensor:
     """How many tokens of the same segment lie before each token (row 0) and after it (row 1): (2,
@@ -18,6 +20,11 @@ def distance_to_border(cu_seqlens: Tensor, tokens: int) -> Tensor:
     last = torch.repeat_interleave(cu[1:] - 1, lengths, output_size=tokens)
     time = torch.arange(tokens, device=cu.device)
     return torch.stack([time - start, last - time])
+
+
+def use_triton(x: Tensor) -> bool:
+    """Whether the Triton kernels serve `x`: on a GPU, in every precision but float64."""
+    return x.is_cuda and x.dtype != torch.float64 and why_unavailable() is None
 
 
 def bidirectional_short_conv(
@@ -50,6 +57,10 @@ def bidirectional_short_conv(
         raise ValueError(f"x, weight, bias must be (T, E), (2, E, K), (2, E), got {shapes}")
     if activation not in ("silu", None):
         raise ValueError(f"activation must be 'silu' or None, got {activation!r}")
+    if use_triton(x):
+        from lcframework.ops.short_conv_triton import TritonShortConv
+
+        return TritonShortConv.apply(x, weight, bias, cu_seqlens, activation == "silu")  # type: ignore[return-value]
     tokens, taps = x.shape[0], weight.shape[2]
     room = distance_to_border(cu_seqlens, tokens)
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)

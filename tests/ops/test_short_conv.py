@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lcframework.ops import short_conv_triton as kernels
 from lcframework.ops.short_conv import bidirectional_short_conv
+
+CUDA = torch.cuda.is_available()
+DEVICE = "cuda" if CUDA else "cpu"
 
 
 def by_segments(x, weight, bias, cu):
@@ -44,3 +48,24 @@ def test_wrong_shapes_are_named():
         bidirectional_short_conv(
             torch.zeros(3, 5), torch.zeros(2, 4, 4), torch.zeros(2, 4), torch.tensor([0, 3])
         )
+
+
+@pytest.mark.parametrize("taps", [1, 2, 4])
+@pytest.mark.parametrize("cu", [[0, 1], [0, 3], [0, 2, 3, 4, 11, 30, 70]])
+def test_triton_kernels_on_rows_that_lie_apart(cu, taps, monkeypatch):
+    pytest.importorskip("triton", reason="triton has no wheels for this platform")
+    monkeypatch.setattr(kernels, "CHUNK", 16)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(cu[-1], 10), (2, 5, taps), (2, 5)]
+    wide, *parameters = (
+        torch.randn(*s, generator=generator).to(DEVICE).requires_grad_() for s in shapes
+    )
+    values = [wide[:, 5:], *parameters]
+    borders = torch.tensor(cu, dtype=torch.int32, device=DEVICE)
+    found = kernels.TritonShortConv.apply(*values, borders, True)
+    expected = by_segments(*values, cu)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    weights = torch.randn(found.shape, generator=generator).to(DEVICE)
+    leaves = [wide, *parameters]
+    grads = [torch.autograd.grad((one * weights).sum(), leaves) for one in (found, expected)]
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-4)

@@ -193,9 +193,11 @@ class LCPLMModel(LCPLMPreTrainedModel):
             if keep_states:
                 states.append(unpack(residual, mask, shape))
             if self.gradient_checkpointing and self.training:
-                residual = self._gradient_checkpointing_func(block.__call__, residual, cu_seqlens)
+                residual = self._gradient_checkpointing_func(
+                    block.__call__, residual, cu_seqlens, shape[1]
+                )
             else:
-                residual = block(residual, cu_seqlens)
+                residual = block(residual, cu_seqlens, shape[1])
         last = unpack(self.norm(residual), mask, shape)
         hidden_states = (*states, last) if keep_states else None
         return BaseModelOutput(

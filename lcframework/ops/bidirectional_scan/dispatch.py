@@ -32,6 +32,7 @@ def bidirectional_scan(
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
+    max_len: int | None = None,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan every segment of a pack in both directions, add the directions, gate.
@@ -55,6 +56,8 @@ def bidirectional_scan(
         initial_states: (2, S, E, N) states before each segment's first step in each direction.
         return_final_states: also return the states after each segment's last step in each
             direction.
+        max_len: no segment is longer than this; where it is known, launches that only long segments
+            need are spared. A value too small slows the scan down, no more.
         backend: "auto" (Triton on a GPU, else chunked), "triton", "chunked" or "reference".
 
     Returns:
@@ -69,8 +72,9 @@ def bidirectional_scan(
     backend = choose_backend(backend, x)
     if backend == "triton":
         out, finals = scan_triton(
-            x, dt, A, B, C, D, dt_bias, dt_softplus, cu_seqlens, initial_states, return_final_states
-        )
+            x, dt, A, B, C, D, z, dt_bias, dt_softplus, cu_seqlens,
+            initial_states, return_final_states, max_len,
+        )  # fmt: skip
     else:
         inputs = _widened(x, dt, A, B, C, dt_bias, dt_softplus, cu_seqlens, initial_states)
         if backend == "reference":
@@ -80,9 +84,9 @@ def bidirectional_scan(
         if D is not None:
             y = y + D.to(y.dtype)[:, None] * inputs[0]
         out = y[0] + y[1]
-    if z is not None:
-        out = out * F.silu(z.to(out.dtype))
-    out = out.to(x.dtype)
+        if z is not None:
+            out = out * F.silu(z.to(out.dtype))
+        out = out.to(x.dtype)
     if return_final_states:
         assert finals is not None
         return out, finals
