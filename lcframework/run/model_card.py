@@ -6,6 +6,12 @@ from typing import Any
 from lcframework import __version__
 from lcframework.models.lcplm.model import LCPLM
 
+FRONT_MATTER = """---
+library_name: transformers
+pipeline_tag: fill-mask
+{licence}tags: [protein, masked-lm, mamba, lcplm]
+---
+"""
 USE = """\
 ## Use
 `pip install lcframework`, then plain transformers code and one import that registers the
@@ -32,15 +38,7 @@ are predicted after `resize_token_embeddings(len(tokenizer))`. The tokenizer is 
 `EsmTokenizer`: write residues in upper case. A run of letters it does not know (`J`, `*`, lower
 case) becomes one `<unk>`, which shifts the positions behind it.
 """
-TEMPLATE = """---
-library_name: transformers
-pipeline_tag: fill-mask
-tags:
-- protein
-- masked-lm
-- mamba
-- lcplm
----
+TEMPLATE = """\
 # LC-PLM protein language model
 
 A bidirectional Mamba masked language model of proteins (LC-PLM, arXiv 2411.08909), trained and
@@ -66,16 +64,7 @@ exported by lcframework {version} from `{source}`. It is not the published check
 Trained to predict masked residues, nothing else; it shares the biases of its training data. No
 licence of the weights is stated here, whoever publishes them has to.
 """
-IMPORTED = """---
-library_name: transformers
-pipeline_tag: fill-mask
-license: cc-by-nc-4.0
-tags:
-- protein
-- masked-lm
-- mamba
-- lcplm
----
+IMPORTED = """\
 # LC-PLM, imported
 
 The weights of the checkpoint `{source}` in the published layout of LC-PLM (arXiv 2411.08909),
@@ -119,7 +108,7 @@ def _measured(results: dict[str, Any] | None) -> str:
 def _trained(results: dict[str, Any] | None) -> str:
     data = (results or {}).get("data", {}).get("train")
     if data is None:
-        return "The training data are recorded in the run's `results.json`, which was not exported."
+        return "Not recorded with these weights; the run's `config.yaml` names the files."
     names = ", ".join(f"`{Path(one).name}`" for one in data["path"])
     return (
         f"{data['n']:,} proteins, {data['residues']:,} residues: {names} "
@@ -149,7 +138,7 @@ def model_card(network: LCPLM, source: str, results: dict[str, Any] | None) -> s
         Markdown with the hub's front matter.
     """
     sizes = {key: network.hparams[key] for key in ("d_model", "n_layers", "d_state")}
-    return TEMPLATE.format(
+    return FRONT_MATTER.format(licence="") + TEMPLATE.format(
         source=source,
         block_parameters=network.num_parameters("blocks"),
         trained=_trained(results),
@@ -161,4 +150,5 @@ def model_card(network: LCPLM, source: str, results: dict[str, Any] | None) -> s
 
 def import_card(network: LCPLM, source: str) -> str:
     """Text of the model card of an imported checkpoint; arguments as `model_card`."""
-    return IMPORTED.format(source=source, **_shared_parts(network))
+    front = FRONT_MATTER.format(licence="license: cc-by-nc-4.0\n")
+    return front + IMPORTED.format(source=source, **_shared_parts(network))

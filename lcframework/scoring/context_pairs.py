@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lcframework.scoring.intervals import RESAMPLES
 from lcframework.scoring.length_bins import MIN_PROTEINS, ratio_columns
@@ -76,8 +76,7 @@ def paired_context_rows(
     rows = []
     for name, context, limit in asked:
         inside = (sizes > limit) & (counts > 0)
-        near, far = windows[inside, list(contexts).index(context)], whole[inside]
-        scored = counts[inside]
+        near = windows[inside, list(contexts).index(context)]
         rows.append(
             {
                 "proteins_compared": name,
@@ -85,10 +84,18 @@ def paired_context_rows(
                 "longer_than": int(limit),
                 "proteins": int(inside.sum()),
                 "too_short": int((sizes <= limit).sum()),
-                "residues_scored": int(scored.sum()),
-                **ratio_columns("loss", near, scored, **options),
-                **ratio_columns("whole_loss", far, scored, **options),
-                **ratio_columns("difference", near - far, scored, **options),
+                **_losses(near, whole[inside], counts[inside], options),
             }
         )
     return rows
+
+
+def _losses(
+    near: NDArray[Any], far: NDArray[Any], scored: NDArray[Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "residues_scored": int(scored.sum()),
+        **ratio_columns("loss", near, scored, **options),
+        **ratio_columns("whole_loss", far, scored, **options),
+        **ratio_columns("difference", near - far, scored, **options),
+    }

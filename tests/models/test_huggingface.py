@@ -8,24 +8,10 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, pipelin
 
 from lcframework.data.alphabet import CLS_ID, EOS_ID, MASK_ID, TOKENS, encode
 from lcframework.data.batch import PackedProteins
-from lcframework.models.lcplm import LCPLM
 from lcframework.models.lcplm.huggingface import LCPLMConfig, LCPLMForMaskedLM
-from lcframework.run.export import write_folder
 from lcframework.tasks.masked_lm import MaskedLMTask
 
 SEQUENCES = ["MKTAYIAKQR", "LAG", "MVLSPADKTNVKAAWGKVGA"]
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(3)
-    return LCPLM(d_model=12, n_layers=2, d_state=4).eval()
-
-
-@pytest.fixture
-def folder(network, tmp_path):
-    write_folder(network, tmp_path / "export", "card")
-    return tmp_path / "export"
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, EsmConf
 
 from lcframework.data.alphabet import TOKENS
 from lcframework.errors import CheckpointError
-from lcframework.models.lcplm import LCPLM
 from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
-from lcframework.run.export import write_folder
 
 PLAIN_CODE = """
 import sys, torch
@@ -30,18 +28,6 @@ assert abs(guesses[0]["score"] - pipeline("fill-mask", model=model, tokenizer=to
     "MKT<mask>YIAKQR")[0]["score"]) < 1e-6
 model.save_pretrained(folder + "/again")
 """
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(3)
-    return LCPLM(d_model=12, n_layers=2, d_state=4).eval()
-
-
-@pytest.fixture
-def folder(network, tmp_path):
-    write_folder(network, tmp_path / "export", "card")
-    return tmp_path / "export"
 
 
 @pytest.mark.parametrize(
