@@ -51,9 +51,14 @@ def _kernels(name: str) -> Any:
     return importlib.import_module(f"lcframework.ops.bidirectional_scan.{name}")
 
 
-@functools.cache
+@torch.compiler.assume_constant_result  # tracing would stumble over the search for a package
 def why_unavailable() -> str | None:
     """None where the kernels can run, else the reason in one sentence."""
+    return _why_unavailable()
+
+
+@functools.cache
+def _why_unavailable() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed (pip install triton)"
     if os.environ.get("TRITON_INTERPRET") == "1":
