@@ -166,6 +166,7 @@ def _about(folder: Path, name: str) -> str:
         text = path.read_text()
         if path.stem == name or f'"{name}"' in text:
             about = ast.get_docstring(ast.parse(text)) or ""
+            about = about.replace("[", "\\[")  # usage lines have brackets that are no links
             return f"`benchmarks/{path.name}`: {about}\n\n"
     return ""
 
