@@ -67,10 +67,7 @@ def load_network(path: Path) -> nn.Module:
             says.
     """
     if path.is_dir():
-        # Only here: transformers' models take seconds to import.
-        from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
-
-        return LCPLMForMaskedLM.from_pretrained(path).to_network()
+        return _load_export(path)
     checkpoint = load_checkpoint(path)
     said = checkpoint.get("lcframework_model")
     if not said or said.get("architecture") not in ARCHITECTURES:
@@ -94,6 +91,19 @@ def load_network(path: Path) -> nn.Module:
             f"{str(error).splitlines()[-1].strip()}"
         ) from error
     return network
+
+
+def _load_export(folder: Path) -> nn.Module:
+    # Only here: transformers' models take seconds to import.
+    from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
+
+    model, about = LCPLMForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    if about["missing_keys"]:
+        raise CheckpointError(
+            f"{folder} holds an encoder without {', '.join(sorted(about['missing_keys']))}, so it "
+            "predicts nothing. Name the export of a masked language model."
+        )
+    return model.to_network()
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoModel
 
 from lcframework.errors import CheckpointError
 from lcframework.paths import sample_dir
@@ -77,6 +78,9 @@ def test_an_export_is_evaluated_like_the_checkpoint_it_came_from(trained, tmp_pa
     assert again.hparams == network.hparams
     for key, value in network.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
+    AutoModel.from_pretrained(tmp_path / "exported").save_pretrained(tmp_path / "encoder")
+    with pytest.raises(CheckpointError, match=r"an encoder without lm_head\.weight"):
+        load_network(tmp_path / "encoder")
 
 
 def altered(trained, tmp_path, change):
