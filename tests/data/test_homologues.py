@@ -1,6 +1,7 @@
 """Homologues of test proteins leave the training set: with a stand-in for mmseqs, and with it."""
 
 import gzip
+import lzma
 import os
 import sys
 
@@ -92,8 +93,31 @@ def test_a_rule_out_of_range_is_refused(values):
         HomologueRule(**values)
 
 
+NO_MMSEQS = pytest.mark.skipif(find_mmseqs() is None, reason="mmseqs is not installed")
+
+
+@pytest.mark.realdata
+@NO_MMSEQS
+def test_known_relatives_of_real_proteins_are_removed_and_no_others(tmp_path, real_data):
+    """The validation proteins are within 50% identity of none another; a copy and a half are."""
+    with lzma.open(real_data / "proteins" / "valid.fasta.xz", "rt") as file:
+        lines = file.read().split("\n")
+    records = dict(zip(lines[::2][:400], lines[1::2][:400], strict=True))
+    longest = max(records, key=lambda name: len(records[name]))
+    text = "".join(f"{name}\n{residues}\n" for name, residues in records.items())
+    residues = records[longest]
+    text += f">copy\n{residues[:-1]}\n>half\n{residues[: len(residues) // 2]}\n"
+    (tmp_path / "p.fasta").write_text(text)
+    split_long(
+        tmp_path / "p.fasta", tmp_path / "out", LongChoice(count=1, min_length=len(residues))
+    )
+    split = read_split_list(tmp_path / "out" / "split.txt")
+    assert split.test == {longest[1:]}
+    assert split.removed == {"copy", "half"}
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(find_mmseqs() is None, reason="mmseqs is not installed")
+@NO_MMSEQS
 def test_mmseqs_itself_finds_relatives_and_fragments_and_leaves_strangers(tmp_path):
     long, stranger, donor = random_proteins(3, 400, 401, seed=4)
     relative = "".join(a if i % 4 else b for i, (a, b) in enumerate(zip(long, donor, strict=True)))

@@ -1,6 +1,7 @@
 """The exported tokenizer: ESM-2's, and equal to what the data module feeds the network."""
 
 import gzip
+import lzma
 
 import pytest
 from transformers import AutoTokenizer
@@ -48,6 +49,22 @@ def test_equals_esm2_and_the_data_module_on_every_protein_of_the_sample(tokenize
     assert found == esm2(sequences).input_ids
     for ids, sequence in zip(found, sequences, strict=True):
         assert ids == [CLS_ID, *encode(sequence).tolist(), EOS_ID]
+
+
+@pytest.mark.realdata
+def test_equals_esm2_and_the_data_module_on_every_real_protein_with_a_special_letter(
+    tokenizer, esm2, real_data
+):
+    special = set()
+    with lzma.open(real_data / "proteins" / "train.fasta.xz", "rt") as file:
+        for line in file:
+            residues = line.strip()
+            if line[0] != ">" and set(residues) & set("BZUXO"):
+                ids = tokenizer(residues).input_ids
+                assert ids == [CLS_ID, *encode(residues).tolist(), EOS_ID]
+                assert ids == esm2(residues).input_ids
+                special |= set(residues) & set("BZUXO")
+    assert special >= set("XUB")
 
 
 @pytest.mark.parametrize(
