@@ -157,7 +157,7 @@ def in_both_directions(work: Callable[[int], None]) -> None:
 
     def alone(direction: int) -> None:
         torch.set_num_threads(max(1, threads // 2))  # of this thread
-        with torch.no_grad(), torch.inference_mode(inference):
+        with torch.inference_mode(inference), torch.no_grad():
             work(direction)
 
     with ThreadPoolExecutor(2, "scan-direction") as pool:
