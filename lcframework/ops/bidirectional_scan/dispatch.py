@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from lcframework.ops.bidirectional_scan.chunked import scan_chunked
 from lcframework.ops.bidirectional_scan.numba import scan_numba
 from lcframework.ops.bidirectional_scan.reference import scan_reference
-from lcframework.ops.bidirectional_scan.triton import scan_triton
-from lcframework.ops.bidirectional_scan.triton import why_unavailable as why_no_triton
-from lcframework.ops.cpu.compile import why_unavailable as why_no_numba
+from lcframework.ops.bidirectional_scan.triton import scan_triton, why_unavailable
+from lcframework.ops.cpu.compile import usable
 
 BACKENDS = ("auto", "triton", "numba", "chunked", "reference")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -114,9 +113,9 @@ def choose_backend(backend: str, x: Tensor) -> str:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
     if backend != "auto":
         return backend
-    if x.is_cuda and x.dtype != torch.float64 and why_no_triton() is None:
+    if x.is_cuda and x.dtype != torch.float64 and why_unavailable() is None:
         return "triton"
-    return "numba" if x.device.type == "cpu" and why_no_numba() is None else "chunked"
+    return "numba" if usable(x.device) else "chunked"
 
 
 def _widened(x, dt, A, B, C, dt_bias, dt_softplus, cu_seqlens, initial_states):

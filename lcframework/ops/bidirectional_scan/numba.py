@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lcframework.ops.cpu.compile import why_unavailable
+from lcframework.ops.cpu.compile import refuse_unless_usable
 from lcframework.ops.cpu.plan import TILE, Plan, applied, flat, sum_in_order, view
 
 LOG2_E = 1.4426950408889634
@@ -16,31 +16,28 @@ LOG2_E = 1.4426950408889634
 class _NumbaScan(torch.autograd.Function):
     """Gated sum of both directions with their skips (T, E), and final states (2, S, E, N) or None.
 
-    x, dt, z share one dtype; the others have the recurrence's.
+    x, dt, z share one dtype; the others have the recurrence's. `keep`: whether a backward pass may
+    follow.
     """
 
     @staticmethod
     def forward(ctx, x, dt, A, B, C, D, bias, z, initial, cu_seqlens, softplus, finals, keep):
-        from lcframework.ops.bidirectional_scan import numba_forward as kernels
+        from lcframework.ops.bidirectional_scan.numba_forward import BLOCK, scan
 
-        (_, T, E), N = x.shape, A.shape[2]
-        plan = Plan.of(cu_seqlens, E, kernels.BLOCK, 2 * N)
+        (_, T, E), N, S = x.shape, A.shape[2], cu_seqlens.numel() - 1
+        plan = Plan.of(cu_seqlens, T, E, BLOCK, 2 * N)
+        summed, out = A.new_empty(T, E), x.new_empty(0, 0)
+        if x.dtype != A.dtype or (z is not None and keep):
+            out = x.new_empty(T, E)
+        elif z is not None:
+            out = summed  # gated in place: only the backward pass needs the sum again
+        kept = A.new_empty((2, plan.blocks, plan.tiles, N, TILE) if keep else (0,) * 5)
+        final = A.new_empty((2, S, N, E) if finals else (0,) * 4)
         given = _given(x, dt, A, B, C, D, bias, z, initial, softplus)
-        summed = A.new_empty(T, E)
-        none = A.new_empty(0, 0)
-        if z is not None:  # without gradients the sum is not needed again
-            out = x.new_empty(T, E) if keep or x.dtype != A.dtype else summed
-        else:
-            out = none if x.dtype == A.dtype else x.new_empty(T, E)
-        shape = (2, plan.blocks, plan.tiles, N, TILE) if keep else (0, 0, 0, 0, 0)
-        kept = A.new_empty(shape)
-        segments = cu_seqlens.numel() - 1
-        final = A.new_empty((2, segments, N, E) if finals else (0, 0, 0, 0))
-        plan.run(kernels.scan, given, *(view(one) for one in (summed, out, kept, final)))
+        plan.run(scan, given, *(view(one) for one in (summed, out, kept, final)))
         if keep:
-            ctx.save_for_backward(
-                x, dt, A, B, C, D, bias, z, initial, none if z is None else summed, kept
-            )
+            ungated = A.new_empty(0, 0) if z is None else summed
+            ctx.save_for_backward(x, dt, A, B, C, D, bias, z, initial, ungated, kept)
             ctx.settings = (plan, softplus)
         return out if out.numel() else summed, final.transpose(2, 3) if finals else None
 
@@ -49,11 +46,10 @@ class _NumbaScan(torch.autograd.Function):
     def backward(ctx, grad_out, grad_finals):  # type: ignore[override]
         from lcframework.ops.bidirectional_scan.numba_backward import Wanted, scan_gradients
 
-        x, dt, A, B, C, D, bias, z, initial, summed, kept = ctx.saved_tensors
+        x, dt, A, B, C, D, bias, z, initial, ungated, kept = ctx.saved_tensors
         plan, softplus = ctx.settings
         (_, T, E), N = x.shape, A.shape[2]
-        given = _given(x, dt, A, B, C, D, bias, z, initial, softplus)
-        d_finals = A.new_empty(0, 0, 0, 0)
+        d_finals = A.new_empty((0,) * 4)
         if grad_finals is not None:
             d_finals = grad_finals.transpose(2, 3).contiguous()
         dx, ddt = torch.empty_like(x), torch.empty_like(dt)
@@ -61,22 +57,17 @@ class _NumbaScan(torch.autograd.Function):
         dB, dC = (A.new_empty(plan.tiles, 2, T, N) for _ in range(2))
         dA = A.new_empty(plan.pieces, 2, N, E)
         d_bias, d_skip = (A.new_empty(plan.pieces, 2, E) for _ in range(2))
-        d_initial = A.new_empty((0, 0, 0, 0) if initial is None else (*initial.shape[:2], N, E))
-        wanted = (dx, ddt, dz, dB, dC, dA, d_bias, d_skip, d_initial)
-        read = (grad_out.contiguous(), summed, kept, d_finals)
-        plan.run(
-            scan_gradients, given, *(view(one) for one in read),
-            Wanted(*(view(one) for one in wanted)),
-        )  # fmt: skip
-        dA, dB, dC, d_bias, d_skip = (
-            sum_in_order(one) for one in (dA, dB, dC, d_bias, d_skip)
-        )
-        return (
-            dx, ddt, dA.transpose(1, 2), dB, dC, d_skip, d_bias,
-            None if z is None else dz,
-            None if initial is None else d_initial.transpose(2, 3),
-            None, None, None, None,
-        )  # fmt: skip
+        d_initial = A.new_empty((0,) * 4 if initial is None else (2, initial.shape[1], N, E))
+        read = (grad_out.contiguous(), ungated, kept, d_finals)
+        filled = (dx, ddt, dz, dB, dC, dA, d_bias, d_skip, d_initial)
+        given = _given(x, dt, A, B, C, D, bias, z, initial, softplus)
+        wanted = Wanted(*(view(one) for one in filled))
+        plan.run(scan_gradients, given, *(view(one) for one in read), wanted)
+        dA, dB, dC, d_bias, d_skip = (sum_in_order(one) for one in (dA, dB, dC, d_bias, d_skip))
+        d_z = None if z is None else dz
+        d_start = None if initial is None else d_initial.transpose(2, 3)
+        grads = (dx, ddt, dA.transpose(1, 2), dB, dC, d_skip, d_bias, d_z, d_start)
+        return *grads, None, None, None, None
 
 
 def _given(x, dt, A, B, C, D, bias, z, initial, softplus):
@@ -84,12 +75,10 @@ def _given(x, dt, A, B, C, D, bias, z, initial, softplus):
     from lcframework.ops.bidirectional_scan.numba_forward import Given
 
     rate = (A.transpose(1, 2) * LOG2_E).contiguous()
-    start = A.new_empty(0, 0, 0, 0)
-    if initial is not None:
-        start = initial.transpose(2, 3).contiguous()
+    start = A.new_empty((0,) * 4) if initial is None else initial.transpose(2, 3).contiguous()
     gate, stride = (view(x.new_empty(0)), -1) if z is None else flat(z)
     arrays = (view(one) for one in (x, dt, B, C, rate, bias, D))
-    return Given(*arrays, gate, stride, view(start), softplus)
+    return Given._make([*arrays, gate, stride, view(start), softplus])
 
 
 def scan_numba(
@@ -123,32 +112,30 @@ def scan_numba(
         RuntimeError: the kernels cannot run here; the message says why.
         ValueError: rates or steps that are not decays.
     """
-    reason = why_unavailable()
-    if reason is None and x.device.type != "cpu":
-        reason = f"the tensors are on {x.device}, its kernels are for the CPU"
-    if reason is not None:
-        raise RuntimeError(f"backend='numba' cannot run here: {reason}. Use backend='auto'.")
+    refuse_unless_usable(x.device)
     real = torch.float64 if x.dtype == torch.float64 else torch.float32
-    pair = [one.dtype for one in (dt, z) if one is not None]
-    same = x.dtype in (torch.bfloat16, real) and all(one == x.dtype for one in pair)
-    narrow = x.dtype if same else real
-    zeros = x.new_zeros(A.shape[:2], dtype=real)
-    step = dt.to(narrow).contiguous()
+    given = [one.dtype for one in (x, dt, z) if one is not None]
+    narrow = x.dtype if set(given) in ({torch.bfloat16}, {real}) else real
+    step, zeros = dt.to(narrow).contiguous(), x.new_zeros(A.shape[:2], dtype=real)
     _refuse_growth(A, step, dt_bias, dt_softplus)
-    wide = (zeros if one is None else one.to(real).contiguous() for one in (D, dt_bias))
     inputs = (
-        x.to(narrow).contiguous(), step, A.to(real), B.to(real).contiguous(),
-        C.to(real).contiguous(), *wide, None if z is None else z.to(narrow),
+        x.to(narrow).contiguous(),
+        step,
+        A.to(real),
+        B.to(real).contiguous(),
+        C.to(real).contiguous(),
+        zeros if D is None else D.to(real).contiguous(),
+        zeros if dt_bias is None else dt_bias.to(real).contiguous(),
+        None if z is None else z.to(narrow),
         None if initial_states is None else initial_states.to(real),
-    )  # fmt: skip
-    keep = torch.is_grad_enabled() and any(
-        one is not None and one.requires_grad for one in inputs
     )
+    wanted = any(one is not None and one.requires_grad for one in inputs)
+    keep = wanted and torch.is_grad_enabled()
     return applied(_NumbaScan, *inputs, cu_seqlens, dt_softplus, want_finals, keep)
 
 
 def _refuse_growth(A: Tensor, dt: Tensor, dt_bias: Tensor | None, softplus: bool) -> None:
-    """The kernels' exponential is that of decays: it does not saturate at infinity."""
+    """The kernels' exponential is one of decays: far above zero it is wrong, not infinite."""
     if bool((A > 0).any()):
         raise ValueError("A must not be positive: it holds decay rates.")
     if softplus:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lcframework.ops.cpu.compile import inlined, kernel
 from lcframework.ops.cpu.math import exp2, sigmoid, softplus
-from lcframework.ops.cpu.panels import block_span, load_flat, load_panel, store_panel
+from lcframework.ops.cpu.panels import block_span, copy_rows, load_flat, load_panel, store_panel
 from lcframework.ops.cpu.plan import TILE
 
 BLOCK = 16
@@ -48,22 +48,20 @@ class Given(NamedTuple):
 
 
 @inlined
-def load_inputs(x, dt, bias, activate, first, sense, size, low, high, value, step, slope):
-    """Panels of x, of the activated step and, where there is room, of the step's derivative.
+def load_parameters(RATE, BIAS, SKIP, d, low, high, rate, bias, skip):
+    """One direction's parameters of the tile."""
+    copy_rows(RATE[d, :, low:high], rate)
+    for e in range(high - low):
+        bias[e], skip[e] = BIAS[d, low + e], SKIP[d, low + e]
 
-    Args:
-        x, dt: (T, E).
-        bias: (TILE,) added to dt.
-        activate: whether dt passes softplus.
-        first: first token in the direction's time.
-        sense: 1 or -1, from one token to the next.
-        size: number of tokens.
-        low, high: channels.
-        value, step: (BLOCK, TILE), filled.
-        slope: (BLOCK, TILE), filled where dt is activated; or empty.
-    """
-    load_panel(x, first, sense, size, low, high, value)
-    load_panel(dt, first, sense, size, low, high, step)
+
+@inlined
+def load_inputs(x, dt, bias, activate, span, value, step, slope):
+    """Panels of x (T, E), of the activated dt (T, E) and, where there is room, of the step's
+    derivative. `bias` (TILE,) is added to dt."""
+    load_panel(x, span, value)
+    load_panel(dt, span, step)
+    size = span[2]
     for k in range(size):
         for e in range(TILE):
             step[k, e] += bias[e]
@@ -78,25 +76,34 @@ def load_inputs(x, dt, bias, activate, first, sense, size, low, high, value, ste
 
 
 @inlined
-def advance(B, C, d, first, sense, size, rate, skip, value, step, h, total):
-    """`size` steps of the tile's states h; fills `total` (BLOCK, TILE) with outputs and skips."""
-    entering = value[0].copy()
+def multiply(size, left, right, product):
+    """product = left * right, panels."""
+    for k in range(size):
+        for e in range(TILE):
+            product[k, e] = left[k, e] * right[k, e]
+
+
+@inlined
+def advance(B, C, span, rate, skip, value, step, entering, h, total):
+    """A block's steps of the states h (N, TILE); outputs and skips into the panel `total`."""
+    first, sense, size, _, _ = span
+    multiply(size, step, value, entering)
     for k in range(size):
         t = first + sense * k
         for e in range(TILE):
-            entering[e] = step[k, e] * value[k, e]
             total[k, e] = skip[e] * value[k, e]
         for n in range(h.shape[0]):
-            b, c = B[d, t, n], C[d, t, n]
+            b, c = B[t, n], C[t, n]
             for e in range(TILE):
-                state = exp2(step[k, e] * rate[n, e]) * h[n, e] + entering[e] * b
+                state = exp2(step[k, e] * rate[n, e]) * h[n, e] + entering[k, e] * b
                 h[n, e] = state
                 total[k, e] += c * state
 
 
 @inlined
-def add_panel(d, first, sense, size, low, high, total, summed):
-    """Add one direction's outputs to `summed`, and what is there to `total`."""
+def add_panel(d, span, total, summed):
+    """Add one direction's outputs to `summed` (T, E), and what is there to `total`."""
+    first, sense, size, low, high = span
     for k in range(size):
         row = summed[first + sense * k, low:high]
         if d == 1:
@@ -104,6 +111,14 @@ def add_panel(d, first, sense, size, low, high, total, summed):
                 total[k, e] += row[e]
         for e in range(row.size):
             row[e] = total[k, e]
+
+
+@inlined
+def apply_gate(size, gate, total):
+    """total *= silu(gate), panels."""
+    for k in range(size):
+        for e in range(TILE):
+            total[k, e] *= gate[k, e] * sigmoid(gate[k, e])
 
 
 @kernel
@@ -125,38 +140,32 @@ def scan(cut, first, last, given, summed, out, kept, finals):
     N, real, P = RATE.shape[1], RATE.dtype, piece_starts.size - 1
     h, rate = np.empty((N, TILE), real), np.empty((N, TILE), real)
     value, step = np.empty((BLOCK, TILE), real), np.empty((BLOCK, TILE), real)
+    entering, no_slope = np.empty((BLOCK, TILE), real), np.empty((0, TILE), real)
     total, gate = np.empty((BLOCK, TILE), real), np.zeros((BLOCK, TILE), real)
-    no_slope = np.empty((0, TILE), real)
     bias, skip = np.zeros(TILE, real), np.zeros(TILE, real)
     for task in range(first, last):
         tile, piece = task // P, task % P
         low = tile * TILE
         high = min(low + TILE, X.shape[2])
-        rate[:], value[:], step[:] = 0, 0, 0  # beyond the last channel they stay so
+        rate[:], value[:], step[:] = 0, 0, 0  # beyond the last channel too
         for d in range(2):
-            sense = 1 - 2 * d
-            rate[:, : high - low] = RATE[d, :, low:high]
-            bias[: high - low], skip[: high - low] = BIAS[d, low:high], SKIP[d, low:high]
+            load_parameters(RATE, BIAS, SKIP, d, low, high, rate, bias, skip)
             for s in range(piece_starts[piece], piece_starts[piece + 1]):
                 h[:] = 0
                 if initial.size > 0:
-                    h[:, : high - low] = initial[d, s, :, low:high]
+                    copy_rows(initial[d, s, :, low:high], h)
                 for block in range(blocks[s + 1] - blocks[s]):
                     at, size = block_span(borders[s], borders[s + 1], d, block, BLOCK)
-                    load_inputs(
-                        X[d], DT[d], bias, activate, at, sense, size, low, high, value, step,
-                        no_slope,
-                    )  # fmt: skip
+                    span = at, 1 - 2 * d, size, low, high
+                    load_inputs(X[d], DT[d], bias, activate, span, value, step, no_slope)
                     if kept.size > 0:
-                        kept[d, blocks[s] + block, tile] = h
-                    advance(B, C, d, at, sense, size, rate, skip, value, step, h, total)
-                    add_panel(d, at, sense, size, low, high, total, summed)
+                        copy_rows(h, kept[d, blocks[s] + block, tile])
+                    advance(B[d], C[d], span, rate, skip, value, step, entering, h, total)
+                    add_panel(d, span, total, summed)
                     if d == 1 and out.size > 0:
                         if z_stride >= 0:
-                            load_flat(z, z_stride, at, sense, size, low, high, gate)
-                            for k in range(size):
-                                for e in range(TILE):
-                                    total[k, e] *= gate[k, e] * sigmoid(gate[k, e])
-                        store_panel(total, at, sense, size, low, high, out)
+                            load_flat(z, z_stride, span, gate)
+                            apply_gate(size, gate, total)
+                        store_panel(total, span, out)
                 if finals.size > 0:
-                    finals[d, s, :, low:high] = h[:, : high - low]
+                    copy_rows(h, finals[d, s, :, low:high])

@@ -283,7 +283,7 @@ def scan_triton(
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError(
             "backend='triton' cannot run here: the tensors are on the CPU. Move them to the GPU, "
-            "or use backend='auto', which takes chunked there."
+            "or use backend='auto', which takes the CPU kernels there."
         )
     if x.dtype == torch.float64:
         raise TypeError("backend='triton' has no float64; use backend='chunked'.")

@@ -5,12 +5,13 @@ operation keeps its operands' type: a bare literal would widen float32 to float6
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}
+STRICT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
 """Adding and subtracting the rounding constant must not be simplified away."""
 
 F32, F64, I32, I64 = np.float32, np.float64, np.int32, np.int64
@@ -38,11 +39,12 @@ ROUND_32, ROUND_64 = F32(1.5 * 2.0**23), 1.5 * 2.0**52
 """Added to v, they leave the nearest integer of v in the lowest bits."""
 
 
-def exp2(v):
-    """2**v: 0 at and below the smallest exponent, inf above the largest, NaN for NaN.
+def exp2(v: Any) -> Any:
+    """2**v of v < 128 (float64: 1024), NaN for NaN; above that meaningless. Kernels give it v <= 0.
 
     Cody-Waite reduction to [-1/2, 1/2], a polynomial, and the integer part added to the exponent's
-    bits. At most 1 ulp from the exact value over normal results.
+    bits. Normal results are within 1.1 units in the last place; below them come 0 and wrong
+    digits of subnormal size.
     """
     raise NotImplementedError
 
@@ -51,7 +53,7 @@ def exp2(v):
 def _exp2(v):
     if v == types.float32:
 
-        def narrow(v):
+        def single(v):
             v = F32(-127.0) if v < F32(-127.0) else v
             shifted = v + ROUND_32
             f = v - (shifted - ROUND_32)
@@ -59,9 +61,9 @@ def _exp2(v):
             bits = F32(p).view(I32) + (F32(shifted).view(I32) << I32(23))
             return I32(bits).view(F32)
 
-        return narrow
+        return single
 
-    def wide(v):
+    def double(v):
         v = -1023.0 if v < -1023.0 else v
         shifted = v + ROUND_64
         f = v - (shifted - ROUND_64)
@@ -72,10 +74,10 @@ def _exp2(v):
         bits = F64(p).view(I64) + (F64(shifted).view(I64) << I64(52))
         return I64(bits).view(F64)
 
-    return wide
+    return double
 
 
-def log1p_unit(w):
+def log1p_unit(w: Any) -> Any:
     """log(1 + w) for w in [0, 1]: 2 atanh(w / (2 + w)) as a series."""
     raise NotImplementedError
 
@@ -84,14 +86,14 @@ def log1p_unit(w):
 def _log1p_unit(w):
     if w == types.float32:
 
-        def narrow(w):
+        def single(w):
             s = w / (TWO + w)
             z = s * s
             return TWO * s * (ONE + z * (L1 + z * (L2 + z * (L3 + z * (L4 + z * L5)))))
 
-        return narrow
+        return single
 
-    def wide(w):
+    def double(w):
         s = w / (2.0 + w)
         z = s * s
         p = 0.0
@@ -99,10 +101,10 @@ def _log1p_unit(w):
             p = z * p + c
         return 2.0 * s * p
 
-    return wide
+    return double
 
 
-def softplus(v):
+def softplus(v: Any) -> Any:
     """(log(1 + exp(v)), its derivative)."""
     raise NotImplementedError
 
@@ -122,7 +124,7 @@ def _softplus(v):
     return both
 
 
-def sigmoid(v):
+def sigmoid(v: Any) -> Any:
     """1 / (1 + exp(-v))."""
     raise NotImplementedError
 
@@ -138,7 +140,7 @@ def _sigmoid(v):
     return logistic
 
 
-def wide(value):
+def wide(value: Any) -> Any:
     """The value a kernel computes with: float32 of bfloat16 bits (uint16), else itself."""
     raise NotImplementedError
 
@@ -150,7 +152,7 @@ def _wide(value):
     return lambda value: value
 
 
-def put(row, i, value):
+def put(row: Any, i: Any, value: Any) -> Any:
     """row[i] = value; in an array of bfloat16 bits rounded to nearest, ties to even."""
     raise NotImplementedError
 

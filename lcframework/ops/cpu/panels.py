@@ -1,5 +1,8 @@
 """Panels: a block of tokens of one channel tile, copied to and from a kernel's own memory.
 
+A span is (first, sense, size, low, high): `size` tokens first, first + sense, ... and the channels
+[low, high).
+
 Kernels compute on panels in loops of constant length. LLVM vectorises those; loops over rows of the
 caller's arrays, whose addresses and lengths it does not know, only for plain copies.
 """
@@ -16,8 +19,21 @@ def block_span(start, stop, d, block, length):
 
 
 @inlined
-def load_panel(source, first, sense, size, low, high, panel):
-    """Fill `panel` with `size` tokens of `source` (T, E): first, first + sense, ..."""
+def copy_rows(source, target):
+    """target[n, e] = source[n, e] as far as both reach.
+
+    A slice assignment would do, but for its error message numba compiles string functions for
+    three seconds.
+    """
+    for n in range(min(source.shape[0], target.shape[0])):
+        for e in range(min(source.shape[1], target.shape[1])):
+            target[n, e] = source[n, e]
+
+
+@inlined
+def load_panel(source, span, panel):
+    """Fill `panel` with a span of `source` (T, E)."""
+    first, sense, size, low, high = span
     for k in range(size):
         row = source[first + sense * k, low:high]
         for e in range(row.size):
@@ -25,8 +41,9 @@ def load_panel(source, first, sense, size, low, high, panel):
 
 
 @inlined
-def load_flat(source, stride, first, sense, size, low, high, panel):
+def load_flat(source, stride, span, panel):
     """As `load_panel`, from rows `stride` elements apart in a flat array."""
+    first, sense, size, low, high = span
     for k in range(size):
         at = (first + sense * k) * stride
         row = source[at + low : at + high]
@@ -35,8 +52,9 @@ def load_flat(source, stride, first, sense, size, low, high, panel):
 
 
 @inlined
-def store_panel(panel, first, sense, size, low, high, target):
-    """Write `size` rows of a panel to their tokens of `target` (T, E)."""
+def store_panel(panel, span, target):
+    """Write a panel to its span of `target` (T, E)."""
+    first, sense, size, low, high = span
     for k in range(size):
         row = target[first + sense * k, low:high]
         for e in range(row.size):

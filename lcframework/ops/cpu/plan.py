@@ -59,17 +59,23 @@ class Plan:
     parallel: bool
 
     @classmethod
-    def of(cls, cu_seqlens: Tensor, channels: int, block: int, work: int) -> "Plan":
+    def of(cls, cu_seqlens: Tensor, tokens: int, channels: int, block: int, work: int) -> "Plan":
         """Cut a pack.
 
         Args:
             cu_seqlens: (S+1,) borders.
+            tokens: T.
             channels: E.
             block: tokens of a block; the last block of a segment may be shorter.
             work: innermost iterations per token and channel.
+
+        Raises:
+            ValueError: borders that would lead a kernel out of its arrays.
         """
-        borders = cu_seqlens.detach().numpy().astype(np.int64)
-        tokens, tiles = int(borders[-1]), -(-channels // TILE)
+        borders = cu_seqlens.detach().cpu().numpy().astype(np.int64)
+        if borders[0] != 0 or borders[-1] != tokens or (np.diff(borders) < 0).any():
+            raise ValueError(f"cu_seqlens must rise from 0 to T={tokens}, got {borders[:8]}...")
+        tiles = -(-channels // TILE)
         length = max(SHORTEST_PIECE, -(-tokens * tiles // WANTED_TASKS))
         first = np.flatnonzero(np.diff(borders[:-1] // length, prepend=-1))
         blocks = np.zeros_like(borders)

@@ -6,7 +6,7 @@ A tap that would reach over a segment's border sees zero. Legend: T tokens, E ch
 
 from torch import Tensor
 
-from lcframework.ops.cpu.compile import why_unavailable
+from lcframework.ops.cpu.compile import usable
 from lcframework.ops.short_conv.numba import conv_numba
 from lcframework.ops.short_conv.taps import conv_by_taps
 
@@ -53,8 +53,7 @@ def bidirectional_short_conv(
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
     if backend == "auto":
-        usable = x.device.type == "cpu" and why_unavailable() is None
-        backend = "numba" if usable else "torch"
+        backend = "numba" if usable(x.device) else "torch"
     if backend == "numba":
         return conv_numba(x, weight, bias, cu_seqlens, activation == "silu")
     return conv_by_taps(x, weight.to(x.dtype), bias.to(x.dtype), cu_seqlens, activation == "silu")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lcframework.ops.cpu.compile import why_unavailable
+from lcframework.ops.cpu.compile import refuse_unless_usable
 from lcframework.ops.cpu.plan import Plan, applied, flat, sum_in_order, view
 
 
@@ -18,8 +18,9 @@ class _NumbaConv(torch.autograd.Function):
     def forward(ctx, x, weight, bias, cu_seqlens, silu):
         from lcframework.ops.short_conv.numba_kernels import BLOCK, conv
 
-        plan = Plan.of(cu_seqlens, x.shape[1], BLOCK, 2 * weight.shape[1])
-        out = x.new_empty(2, *x.shape)
+        T, E = x.shape
+        plan = Plan.of(cu_seqlens, T, E, BLOCK, 2 * weight.shape[1])
+        out = x.new_empty(2, T, E)
         plan.run(conv, *flat(x), view(weight), view(bias), silu, view(out))
         ctx.save_for_backward(x, weight, bias)
         ctx.settings = (plan, silu)
@@ -47,14 +48,11 @@ def conv_numba(x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor, silu
 
     Raises:
         RuntimeError: the kernels cannot run here; the message says why.
+        ValueError: borders that do not fit.
     """
-    reason = why_unavailable()
-    if reason is None and x.device.type != "cpu":
-        reason = f"the tensors are on {x.device}, its kernels are for the CPU"
-    if reason is not None:
-        raise RuntimeError(f"backend='numba' cannot run here: {reason}. Use backend='auto'.")
+    refuse_unless_usable(x.device)
     real = torch.float64 if x.dtype == torch.float64 else torch.float32
     narrow = x if x.dtype in (torch.bfloat16, real) else x.to(real)
     taps = weight.to(real).transpose(1, 2).contiguous()
-    out = applied(_NumbaConv, narrow, taps, bias.to(real).contiguous(), cu_seqlens.cpu(), silu)
+    out = applied(_NumbaConv, narrow, taps, bias.to(real).contiguous(), cu_seqlens, silu)
     return out.to(x.dtype)

@@ -1,4 +1,4 @@
-"""The short convolutions on the CPU, and their gradients: one channel tile of one piece of the pack.
+"""The short convolutions on the CPU, and their gradients: one channel tile of a piece of the pack.
 
 A block of a segment is copied with the K - 1 tokens before and after it; what lies beyond the
 segment is zero, which is what a tap over its border sees.
@@ -77,7 +77,7 @@ def conv(cut, first, last, x, stride, weight, bias, silu, out):
                 size = min(BLOCK, stop - at)
                 inside, count = clip(at - H, size + 2 * H, start, stop)
                 panel[:] = 0
-                load_flat(x, stride, inside, 1, count, low, high, panel[inside - (at - H) :])
+                load_flat(x, stride, (inside, 1, count, low, high), panel[inside - (at - H) :])
                 for d in range(2):
                     load_weights(weight, bias, d, low, high, taps, offset)
                     convolve(panel, H, size, 1 - 2 * d, taps, offset, result)
@@ -85,7 +85,7 @@ def conv(cut, first, last, x, stride, weight, bias, silu, out):
                         for k in range(size):
                             for e in range(TILE):
                                 result[k, e] *= sigmoid(result[k, e])
-                    store_panel(result, at, 1, size, low, high, out[d])
+                    store_panel(result, (at, 1, size, low, high), out[d])
 
 
 @kernel
@@ -119,13 +119,13 @@ def conv_gradients(cut, first, last, x, stride, weight, bias, silu, dy, dx, d_we
                 size = min(BLOCK, stop - at)
                 panel[:], total[:] = 0, 0
                 inside, count = clip(at - 2 * H, size + 4 * H, start, stop)
-                load_flat(x, stride, inside, 1, count, low, high, panel[inside - (at - 2 * H) :])
+                load_flat(x, stride, (inside, 1, count, low, high), panel[inside - (at - 2 * H) :])
                 inside, count = clip(at - H, size + 2 * H, start, stop)
                 for d in range(2):
                     sense = 1 - 2 * d
                     load_weights(weight, bias, d, low, high, taps, offset)
                     grad[:] = 0
-                    load_panel(dy[d], inside, 1, count, low, high, grad[inside - (at - H) :])
+                    load_panel(dy[d], (inside, 1, count, low, high), grad[inside - (at - H) :])
                     if silu:
                         convolve(panel, H, size + 2 * H, sense, taps, offset, before)
                         for k in range(size + 2 * H):
@@ -133,7 +133,7 @@ def conv_gradients(cut, first, last, x, stride, weight, bias, silu, dy, dx, d_we
                                 gate = sigmoid(before[k, e])
                                 grad[k, e] *= gate * (one + before[k, e] * (one - gate))
                     collect(panel, grad, size, sense, taps, total, d_taps[d], d_offset[d])
-                store_panel(total, at, 1, size, low, high, dx)
+                store_panel(total, (at, 1, size, low, high), dx)
         for d in range(2):
             for e in range(high - low):
                 d_bias[piece, d, low + e] = d_offset[d, e]
