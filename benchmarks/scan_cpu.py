@@ -154,13 +154,13 @@ def measure_conv() -> Row:
     tokens, channels, taps = 4096, 512, 4
     generator = torch.Generator().manual_seed(0)
     shapes = [(tokens, channels), (2, channels, taps), (2, channels)]
-    values = [torch.randn(*one, generator=generator).requires_grad_() for one in shapes]
+    x, weight, bias = (torch.randn(*one, generator=generator).requires_grad_() for one in shapes)
     cu_seqlens = torch.tensor([0, 1024, 2048, 3072, tokens], dtype=torch.int32)
 
     def seconds(backend: str) -> float:
         def call() -> None:
-            y = bidirectional_short_conv(*values, cu_seqlens, backend=backend)
-            torch.autograd.grad(y.sum(), values)
+            y = bidirectional_short_conv(x, weight, bias, cu_seqlens, backend=backend)
+            torch.autograd.grad(y.sum(), (x, weight, bias))
 
         return median_seconds(call, repeats=7, warmup=2)
 
