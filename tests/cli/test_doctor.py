@@ -80,7 +80,7 @@ def test_a_backend_that_computes_something_else_is_named(monkeypatch):
     found, _ = doctor_devices.examine_backends({"gpus": []})
     rows = {row["backend"]: row for row in found["bidirectional_scan"]}
     assert not rows["chunked"]["works"]
-    assert rows["chunked"]["why"] == "differs by 1"
+    assert rows["chunked"]["why"].startswith("differs by ")
     assert rows["reference"]["works"]
 
 

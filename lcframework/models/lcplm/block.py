@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from lcframework.ops.bidirectional_scan import bidirectional_scan, choose_backend
-from lcframework.ops.bimamba_inner import bimamba_inner
 from lcframework.ops.short_conv import bidirectional_short_conv
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -88,6 +87,8 @@ class BiMambaS(nn.Module):
         xz = self.in_proj(u)
         A = -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
         if choose_backend(self.scan_backend, xz) == "triton":
+            from lcframework.ops.bimamba_inner import bimamba_inner  # imports torch's compiler
+
             y = bimamba_inner(
                 xz,
                 self.conv_weight,
