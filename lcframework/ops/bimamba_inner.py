@@ -164,10 +164,13 @@ def bimamba_inner(
 
     Args:
         xz: (T, 2 E), the input projection: x and z side by side; float16, bfloat16 or float32.
-        conv_weight: (2, E, K); conv_bias: (2, E).
-        x_proj: (2, R + 2 N, E), to the step's low rank, B and C; dt_proj: (2, E, R); dt_bias: (2,
-        E).
-        A: (2, E, N), negative; D: (2, E).
+        conv_weight: (2, E, K).
+        conv_bias: (2, E).
+        x_proj: (2, R + 2 N, E), to the step's low rank, B and C.
+        dt_proj: (2, E, R).
+        dt_bias: (2, E).
+        A: (2, E, N), negative.
+        D: (2, E).
         cu_seqlens: (S+1,) segment borders on the same device.
         max_len: no segment is longer; None where that is not known.
 
