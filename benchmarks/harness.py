@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-REPORTED_PACKAGES = ("torch", "triton", "transformers", "numpy", "lightning")
+REPORTED_PACKAGES = ("torch", "triton", "numba", "transformers", "numpy", "lightning")
 
 
 @dataclass(frozen=True)

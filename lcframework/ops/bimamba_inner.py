@@ -19,7 +19,7 @@ from lcframework.ops.bidirectional_scan.triton import (
     run_backward,
     run_forward,
 )
-from lcframework.ops.short_conv_triton import conv_backward, conv_forward, room_in_segment
+from lcframework.ops.short_conv.triton import conv_backward, conv_forward, room_in_segment
 
 
 def _scan_call(
@@ -53,6 +53,7 @@ def _inner(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(out (T, E), maps, sum of directions, entering states); the last three empty without
     `keep`."""
+    check_runnable(xz, A.shape[2])
     call, _, projected = _scan_call(
         xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, None
     )
@@ -180,7 +181,6 @@ def bimamba_inner(
     Raises:
         RuntimeError, TypeError, ValueError: as `scan_triton`.
     """
-    check_runnable(xz, A.shape[2])
     arguments = (xz.contiguous(), conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
     keep = torch.is_grad_enabled() and any(one.requires_grad for one in arguments)
     longest = xz.shape[0] if max_len is None else max_len

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from lcframework.ops.bidirectional_scan import bidirectional_scan, choose_backend
-from lcframework.ops.bimamba_inner import bimamba_inner
 from lcframework.ops.short_conv import bidirectional_short_conv
 
 # Its loops depend on the data and run in threads: torch.compile compiles what lies around it.
@@ -91,6 +90,8 @@ class BiMambaS(nn.Module):
         xz = self.in_proj(u)
         A = -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
         if choose_backend(self.scan_backend, xz) == "triton":
+            from lcframework.ops.bimamba_inner import bimamba_inner  # imports torch's compiler
+
             y = bimamba_inner(
                 xz,
                 self.conv_weight,

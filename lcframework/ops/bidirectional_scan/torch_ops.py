@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lcframework.ops.bidirectional_scan.triton import (
     Call,
+    check_runnable,
     entering_shape,
     gate_gradients,
     rows_of,
@@ -43,6 +44,7 @@ def scan(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(out, final states, sum of directions before the gate, entering states); arguments as
     `scan_triton`, `keep` what the backward pass needs."""
+    check_runnable(x, A.shape[2])
     call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus)
     out, y, entering, finals = run_forward(call, z, initial, keep, want_finals)
     kept_y = y if keep and z is not None else None

@@ -51,14 +51,9 @@ def _kernels(name: str) -> Any:
     return importlib.import_module(f"lcframework.ops.bidirectional_scan.{name}")
 
 
-@torch.compiler.assume_constant_result  # tracing would stumble over the search for a package
+@functools.cache
 def why_unavailable() -> str | None:
     """None where the kernels can run, else the reason in one sentence."""
-    return _why_unavailable()
-
-
-@functools.cache
-def _why_unavailable() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed (pip install triton)"
     if os.environ.get("TRITON_INTERPRET") == "1":
@@ -68,6 +63,14 @@ def _why_unavailable() -> str | None:
     if torch.cuda.get_device_capability() < (8, 0):
         return f"the GPU {torch.cuda.get_device_name()} is older than compute capability 8.0"
     return None
+
+
+def serves(x: Tensor) -> bool:
+    """Whether "auto" takes the Triton kernels for `x`: on a GPU, in every precision but float64."""
+    if not x.is_cuda or x.dtype == torch.float64:
+        return False
+    # Tracing would stumble over the search for a package; who compiles for a GPU has Triton.
+    return torch.compiler.is_compiling() or why_unavailable() is None
 
 
 @functools.cache
@@ -324,7 +327,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
     return dx, ddt, dA, dB, dC, d_skip.sum(1), d_bias.sum(1), d_initial
 
 
-def check_runnable(x: Tensor, states: int) -> None:
+def check_runnable(x: Tensor, states: int = 1) -> None:
     """Refuse what the kernels cannot take, or a place where they cannot run; the errors of
     `scan_triton`."""
     reason = why_unavailable()
@@ -333,7 +336,7 @@ def check_runnable(x: Tensor, states: int) -> None:
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise RuntimeError(
             "backend='triton' cannot run here: the tensors are on the CPU. Move them to the GPU, "
-            "or use backend='auto', which takes another one there."
+            "or use backend='auto', which takes the CPU kernels there."
         )
     if x.dtype == torch.float64:
         raise TypeError("backend='triton' has no float64; use backend='chunked'.")
@@ -381,7 +384,6 @@ def scan_triton(
         TypeError: float64 inputs.
         ValueError: more states than the kernels take.
     """
-    check_runnable(x, A.shape[2])
     from lcframework.ops.bidirectional_scan import torch_ops
 
     x, dt, cu_seqlens = x.contiguous(), dt.contiguous(), cu_seqlens.to(x.device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lcframework.ops.pack_cache import kept_with
+from lcframework.ops.short_conv.taps import distance_to_border
 
 ROWS, CHANNELS = 16, 128
 """Tile of the forward kernel, four warps."""
@@ -17,8 +18,6 @@ CHUNK, LANES = 128, 64
 def room_in_segment(cu_seqlens: Tensor, tokens: int) -> Tensor:
     """(2, T) int32: tokens of the same segment before and after each token; kept with
     `cu_seqlens`."""
-    from lcframework.ops.short_conv import distance_to_border
-
     return kept_with(
         cu_seqlens, ("room", tokens), lambda: distance_to_border(cu_seqlens, tokens).int()
     )
@@ -26,7 +25,7 @@ def room_in_segment(cu_seqlens: Tensor, tokens: int) -> Tensor:
 
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, room: Tensor, silu: bool) -> Tensor:
     """(2, T, E) from x (T, E), whose rows may lie apart; weight (2, E, K), bias (2, E)."""
-    kernels: Any = importlib.import_module("lcframework.ops.triton_short_conv")
+    kernels: Any = importlib.import_module("lcframework.ops.short_conv.triton_kernels")
 
     T, E = x.shape
     out = x.new_empty(2, T, E)
@@ -43,7 +42,7 @@ def conv_backward(
 ) -> tuple[Tensor, Tensor]:
     """Fill dx (T, E), whose rows may lie apart; returns float32 d_weight (2, E, K) and d_bias (2,
     E)."""
-    kernels: Any = importlib.import_module("lcframework.ops.triton_short_conv")
+    kernels: Any = importlib.import_module("lcframework.ops.short_conv.triton_kernels")
 
     T, E, K = *x.shape, weight.shape[2]
     shares = -(-T // CHUNK)
