@@ -200,7 +200,7 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
         own, total = call.states(items.count), call.vectors(items.count)
         if items.split:
             tile = call.tile(2)
-            kernels.contribution_kernel[call.grid(tile)](
+            _kernels("triton_borders").contribution_kernel[call.grid(tile)](
                 call.x, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds,
                 items.links,
                 items.order, call.T, call.E, items.count, **call.forward_walk(tile),
@@ -249,11 +249,9 @@ def entering_shape(
 
 def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
     """What enters each item (2, I, NP, E); see `border_kernel`."""
-    kernels = _kernels("triton_forward")
-
     entering = call.states(call.items.count)
     segments = call.items.first.numel() - 1
-    kernels.border_kernel[call.grid(NARROW, 2, segments)](
+    _kernels("triton_borders").border_kernel[call.grid(NARROW, 2, segments)](
         own, total, call.rate, call.rate if start is None else start, entering, call.items.first,
         call.items.count, segments, call.E,
         START=start is not None, BACKWARD=backward, N=call.NP, BE=NARROW, FAST=call.fast,
@@ -264,15 +262,13 @@ def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
 
 def _leaving(call: Call, dy: Tensor, end: Tensor | None) -> Tensor | None:
     """Adjoint of the state that leaves each item (2, I, NP, E); None where it is zero."""
-    kernels = _kernels("triton_backward")
-
     items = call.items
     if not items.split and end is None:
         return None
     own, total = call.states(items.count), call.vectors(items.count)
     if items.split:
         tile = call.tile(2)
-        kernels.adjoint_contribution_kernel[call.grid(tile)](
+        _kernels("triton_borders").adjoint_contribution_kernel[call.grid(tile)](
             call.dt, call.bias, call.rate, call.maps, dy, own, total, items.bounds, items.links,
             items.order,
             call.T, call.E, items.count, **call.forward_walk(tile),
@@ -282,10 +278,8 @@ def _leaving(call: Call, dy: Tensor, end: Tensor | None) -> Tensor | None:
 
 def gate_gradients(call: Call, dout: Tensor, z: Tensor, y: Tensor, dz: Tensor) -> Tensor:
     """dy of out = y silu(z); fills dz. The rows of z and dz (T, E) may lie apart."""
-    kernels = _kernels("triton_backward")
-
     dy = torch.empty_like(y)
-    kernels.gate_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
+    _kernels("triton_forward").gate_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
         dout, z, y, dy, dz, call.T, call.E, z.stride(0), dz.stride(0),
         ROWS=GATE_ROWS, BE=GATE_CHANNELS, FAST=call.fast, num_warps=4,
     )  # fmt: skip

@@ -22,7 +22,6 @@ import triton
 import triton.language as tl
 
 from lcframework.ops.bidirectional_scan.triton_forward import (
-    has_neighbour,
     item_bounds,
     state_offset,
 )
@@ -34,14 +33,13 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     halves_of_states,
     load_maps,
     load_rows,
+    load_rows_back,
     load_states,
     prefetch,
-    sigmoid,
     step_size,
     step_slope,
     store_halves,
     store_lane_sums,
-    store_states,
     whole,
     zero_states,
 )
@@ -61,18 +59,6 @@ def maps_back(maps_at, sense, i, steps, N: tl.constexpr, FAST: tl.constexpr):
     """`maps_now` for a walk against time."""
     prefetch(maps_at + tl.maximum(i - 8, 0) * sense * (2 * N), FAST)
     return load_maps(maps_at + tl.minimum(i, steps - 1) * sense * (2 * N), 2 * N, FAST)
-
-
-@triton.jit
-def load_rows_back(p, stride, e, inside, end, steps, COUNT: tl.constexpr):
-    """Tuple of the rows end - 1, end - 2, ... of an item, the first of them at `p`; zeros where
-    there is no step."""
-    out = ()
-    for k in tl.static_range(COUNT):
-        i = end - 1 - k
-        there = inside & (i >= 0) & (i < steps)
-        out = out + (tl.load(p - k * stride + e, mask=there, other=0.0),)
-    return out
 
 
 @triton.jit
@@ -359,78 +345,3 @@ def adjoint_kernel(
     vector = (d * n_items + item.to(tl.int64)) * E + e
     tl.store(d_bias + vector, whole(bias0, bias1), mask=inside)
     tl.store(d_skip + vector, whole(dD0, dD1), mask=inside)
-
-
-@triton.jit(do_not_specialize=["T", "n_items"])
-def adjoint_contribution_kernel(
-    dt, bias, rate, maps, dy, own, total, bounds, links, order, T, E, n_items,
-    SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
-    AHEAD: tl.constexpr, FAST: tl.constexpr,
-):  # fmt: skip
-    """Decayed adjoint of the state that enters an item, when nothing is known of later ones, own
-    (2, I, N, E), and sum of steps, total (2, I, E), of items that follow another one."""
-    item, d = tl.load(order + tl.program_id(1)), tl.program_id(2)
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
-    inside = e < E
-    first, sense, steps = item_bounds(bounds, item, d)
-    steps = tl.where(has_neighbour(links, item, d, False), steps, 0)
-    if steps > 0:
-        row = first + d * T
-        stride = sense * E
-        end = (steps + AHEAD - 1) // AHEAD * AHEAD
-        rates = load_states(rate + d * N * E, E, e, inside, N)
-        add = tl.load(bias + d * E + e, mask=inside, other=0.0)
-        g = zero_states(add, N)
-        through = add * 0.0
-        maps_at = maps + row * (2 * N) + N
-        dt_at = dt + (row + (end - 1) * sense) * E
-        dy_at = dy + (first + (end - 1) * sense) * E
-        dts = load_rows_back(dt_at, stride, e, inside, end, steps, AHEAD)
-        dys = load_rows_back(dy_at, stride, e, inside, end, steps, AHEAD)
-        for begin in range(0, end, AHEAD):
-            later_dts = ()
-            later_dys = ()
-            for k in tl.static_range(AHEAD):
-                i = end - 1 - begin - k
-                step = tl.where(i < steps, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
-                dy_t = dys[k].to(tl.float32)
-                later = inside & (i >= AHEAD)
-                later_dts = later_dts + (
-                    tl.load(dt_at - AHEAD * stride + e, mask=later, other=0.0),
-                )
-                later_dys = later_dys + (
-                    tl.load(dy_at - AHEAD * stride + e, mask=later, other=0.0),
-                )
-                dt_at -= stride
-                dy_at -= stride
-                at = tl.minimum(i, steps - 1) * sense * (2 * N)
-                prefetch(maps_at + tl.maximum(i - 8, 0) * sense * (2 * N), FAST)
-                C = load_maps(maps_at + at, N, FAST)
-                through += step
-                after = ()
-                for n in tl.static_range(N):
-                    decay = decay_of(step * rates[n], n < POLY, FAST)
-                    after = after + (decay * (g[n] + C[n] * dy_t),)
-                g = after
-            dts = later_dts
-            dys = later_dys
-        store_states(own + state_offset(d, item, n_items, N, E), g, E, e, inside, N)
-        tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)
-
-
-@triton.jit(do_not_specialize=["T"])
-def gate_kernel(
-    dout, z, y, dy, dz, T, E, z_stride, dz_stride,
-    ROWS: tl.constexpr, BE: tl.constexpr, FAST: tl.constexpr,
-):  # fmt: skip
-    """Gradients of out = y silu(z): dy (T, E) and dz (T, E); the rows of z and dz may lie apart."""
-    t = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    e = tl.program_id(0) * BE + tl.arange(0, BE)[None, :]
-    inside = (t < T) & (e < E)
-    grad = tl.load(dout + t * E + e, mask=inside, other=0.0).to(tl.float32)
-    gate = tl.load(z + t * z_stride + e, mask=inside, other=0.0).to(tl.float32)
-    value = tl.load(y + t * E + e, mask=inside, other=0.0).to(tl.float32)
-    s = sigmoid(gate, FAST)
-    tl.store(dy + t * E + e, (grad * gate * s).to(dy.dtype.element_ty), mask=inside)
-    slope = s * (1.0 + gate * (1.0 - s))
-    tl.store(dz + t * dz_stride + e, (grad * value * slope).to(dz.dtype.element_ty), mask=inside)

@@ -17,7 +17,6 @@ import triton.language as tl
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
     decay_of,
-    exp2,
     load_maps,
     load_rows,
     load_states,
@@ -38,17 +37,6 @@ def item_bounds(bounds, item, d):
     first = tl.where(stop > start, first, 0)  # an empty item reads a row that exists
     sense = tl.where(d == 0, 1, -1).to(tl.int64)
     return first, sense, (stop - start).to(tl.int32)
-
-
-@triton.jit
-def has_neighbour(links, item, d, AFTER: tl.constexpr):
-    """Whether the segment goes on after (before) this item in the direction's own time."""
-    before_in_pack = tl.load(links + 2 * item)
-    after_in_pack = tl.load(links + 2 * item + 1)
-    if AFTER:
-        return tl.where(d == 0, after_in_pack, before_in_pack) != 0
-    else:
-        return tl.where(d == 0, before_in_pack, after_in_pack) != 0
 
 
 @triton.jit
@@ -167,86 +155,19 @@ def scan_kernel(
         )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["T", "n_items"])
-def contribution_kernel(
-    x, dt, bias, rate, maps, own, total, bounds, links, order, T, E, n_items,
-    SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
-    AHEAD: tl.constexpr, FAST: tl.constexpr,
+@triton.jit(do_not_specialize=["T"])
+def gate_kernel(
+    dout, z, y, dy, dz, T, E, z_stride, dz_stride,
+    ROWS: tl.constexpr, BE: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
-    """Last state from zero, own (2, I, N, E), and sum of steps, total (2, I, E), of items that
-    another one follows."""
-    item, d = tl.load(order + tl.program_id(1)), tl.program_id(2)
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
-    inside = e < E
-    first, sense, steps = item_bounds(bounds, item, d)
-    steps = tl.where(has_neighbour(links, item, d, True), steps, 0)
-    if steps > 0:
-        row = first + d * T
-        stride = sense * E
-        rates = load_states(rate + d * N * E, E, e, inside, N)
-        add = tl.load(bias + d * E + e, mask=inside, other=0.0)
-        h = zero_states(add, N)
-        through = add * 0.0
-        x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
-        xs = load_rows(x_at, stride, e, inside, steps, AHEAD)
-        dts = load_rows(dt_at, stride, e, inside, steps, AHEAD)
-        B = load_maps(maps_at, N, FAST)
-        for begin in range(0, steps, AHEAD):
-            later_xs = ()
-            later_dts = ()
-            for k in tl.static_range(AHEAD):
-                i = begin + k
-                x_t = xs[k].to(tl.float32)
-                step = tl.where(i < steps, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
-                x_at += stride
-                dt_at += stride
-                later = inside & (i + AHEAD < steps)
-                later_xs = later_xs + (
-                    tl.load(x_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),
-                )
-                later_dts = later_dts + (
-                    tl.load(dt_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),
-                )
-                B_next = maps_ahead(maps_at, sense, i, steps, N, N, FAST)
-                u = step * x_t * LN_2
-                through += step
-                after = ()
-                for n in tl.static_range(N):
-                    decay = decay_of(step * rates[n], n < POLY, FAST)
-                    after = after + (decay * h[n] + u * B[n],)
-                h = after
-                B = B_next
-            xs = later_xs
-            dts = later_dts
-        store_states(own + state_offset(d, item, n_items, N, E), h, E, e, inside, N)
-        tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)
-
-
-@triton.jit(do_not_specialize=["n_items", "S"])
-def border_kernel(
-    own, total, rate, start, entering, first_items, n_items, S, E,
-    START: tl.constexpr, BACKWARD: tl.constexpr, N: tl.constexpr, BE: tl.constexpr,
-    FAST: tl.constexpr,
-):  # fmt: skip
-    """What enters each item of one segment, from the items' own contributions; BACKWARD for
-    adjoints, which travel the other way. `start` (2, S, N, E) enters the first."""
-    segment, d = tl.program_id(1), tl.program_id(2)
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
-    inside = e < E
-    low, high = tl.load(first_items + segment), tl.load(first_items + segment + 1)
-    rates = load_states(rate + d * N * E, E, e, inside, N)
-    h = zero_states(rates[0], N)
-    if START:
-        h = load_states(start + state_offset(d, segment, S, N, E), E, e, inside, N)
-    rising = (d == 0) != BACKWARD
-    for i in range(0, high - low):
-        item = tl.where(rising, low + i, high - 1 - i)
-        here = state_offset(d, item, n_items, N, E)
-        store_states(entering + here, h, E, e, inside, N)
-        more = inside & (i + 1 < high - low)
-        through = tl.load(total + (d * n_items + item.to(tl.int64)) * E + e, mask=more, other=0.0)
-        mine = load_states(own + here, E, e, more, N)
-        after = ()
-        for n in tl.static_range(N):
-            after = after + (mine[n] + exp2(through * rates[n], FAST) * h[n],)
-        h = after
+    """Gradients of out = y silu(z): dy (T, E) and dz (T, E); the rows of z and dz may lie apart."""
+    t = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    e = tl.program_id(0) * BE + tl.arange(0, BE)[None, :]
+    inside = (t < T) & (e < E)
+    grad = tl.load(dout + t * E + e, mask=inside, other=0.0).to(tl.float32)
+    gate = tl.load(z + t * z_stride + e, mask=inside, other=0.0).to(tl.float32)
+    value = tl.load(y + t * E + e, mask=inside, other=0.0).to(tl.float32)
+    s = sigmoid(gate, FAST)
+    tl.store(dy + t * E + e, (grad * gate * s).to(dy.dtype.element_ty), mask=inside)
+    slope = s * (1.0 + gate * (1.0 - s))
+    tl.store(dz + t * dz_stride + e, (grad * value * slope).to(dz.dtype.element_ty), mask=inside)

@@ -145,6 +145,18 @@ def load_rows(p, stride, e, inside, left, COUNT: tl.constexpr):
 
 
 @triton.jit
+def load_rows_back(p, stride, e, inside, end, steps, COUNT: tl.constexpr):
+    """Tuple of the rows end - 1, end - 2, ... of an item, the first of them at `p`; zeros where
+    there is no step."""
+    out = ()
+    for k in tl.static_range(COUNT):
+        i = end - 1 - k
+        there = inside & (i >= 0) & (i < steps)
+        out = out + (tl.load(p - k * stride + e, mask=there, other=0.0),)
+    return out
+
+
+@triton.jit
 def prefetch(p, FAST: tl.constexpr):
     """Ask for the line at `p` to be brought into the L2 cache."""
     if FAST:
