@@ -11,7 +11,6 @@ Legend: T tokens, d model width, E = expand d inner width, N states, R rank of t
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,6 @@ from torch import Tensor, nn
 from lcframework.ops.bidirectional_scan import bidirectional_scan, choose_backend
 from lcframework.ops.short_conv import bidirectional_short_conv
 
-# Its loops depend on the data and run in threads: torch.compile compiles what lies around it.
-_scan: Any = torch.compiler.disable(bidirectional_scan)
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
 
 
@@ -110,7 +107,7 @@ class BiMambaS(nn.Module):
         projected = torch.bmm(x, self.x_proj.to(x.dtype).transpose(1, 2))
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         dt = torch.bmm(dt, self.dt_proj.to(dt.dtype).transpose(1, 2))
-        y = _scan(
+        y = bidirectional_scan(
             x,
             dt,
             A,

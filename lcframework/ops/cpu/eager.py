@@ -3,7 +3,7 @@
 import torch
 
 
-@torch.compiler.disable(reason="the CPU kernels are compiled by Numba")
+@torch.compiler.disable(reason="loops that depend on the data, in threads or compiled by Numba")
 def apply(function, *arguments):
     """`function.apply(*arguments)` outside the compiled graph."""
     return function.apply(*arguments)
