@@ -2,21 +2,25 @@
 directions.
 
 Legend: T tokens of the pack, S segments, E channels, N states; the leading axis of size 2 is the
-    direction, 0 forward
-in time, 1 backward.
+    direction, 0 forward in time, 1 backward.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lcframework.ops.bidirectional_scan.chunked import scan_chunked
+from lcframework.ops.bidirectional_scan.mamba_ssm import scan_mamba_ssm
 from lcframework.ops.bidirectional_scan.numba import scan_numba
 from lcframework.ops.bidirectional_scan.reference import scan_reference
 from lcframework.ops.bidirectional_scan.triton import scan_triton, serves
 from lcframework.ops.cpu.compile import usable
 
-BACKENDS = ("auto", "triton", "numba", "chunked", "reference")
+BACKENDS = ("auto", "triton", "numba", "mamba_ssm", "chunked", "reference")
+FUSED: dict[str, Callable] = {"numba": scan_numba, "mamba_ssm": scan_mamba_ssm}
+"""Backends that take every argument of `bidirectional_scan` up to the final states."""
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -61,7 +65,7 @@ def bidirectional_scan(
         max_len: no segment is longer than this; where it is known, launches that only long segments
             need are spared. A value too small slows the scan down, no more.
         backend: "auto" (Triton on a GPU, Numba on the CPU, else chunked), "triton", "numba",
-            "chunked" or "reference".
+            "mamba_ssm", "chunked" or "reference".
 
     Returns:
         y (T, E) in the dtype of `x`; with `return_final_states` also (2, S, E, N) in the dtype of
@@ -73,14 +77,12 @@ def bidirectional_scan(
     """
     cu_seqlens = _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states)
     backend = choose_backend(backend, x)
-    if backend == "numba":
-        return _returned(
-            *scan_numba(
-                x, dt, A, B, C, D, z, dt_bias, dt_softplus, cu_seqlens, initial_states,
-                return_final_states,
-            ),
-            x,
+    if backend in FUSED:
+        out, finals = FUSED[backend](
+            x, dt, A, B, C, D, z, dt_bias, dt_softplus, cu_seqlens, initial_states,
+            return_final_states,
         )  # fmt: skip
+        return _returned(out, finals, x)
     if backend == "triton":
         out, finals = scan_triton(
             x, dt, A, B, C, D, z, dt_bias, dt_softplus, cu_seqlens,
