@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lcframework.ops.bidirectional_scan.checks import check_borders, check_finite
 from lcframework.ops.bidirectional_scan.torch_ops import or_none
 from lcframework.ops.bidirectional_scan.triton import (
     Call,
@@ -54,6 +55,8 @@ def _inner(
     """(out (T, E), maps, sum of directions, entering states); the last three empty without
     `keep`."""
     check_runnable(xz, A.shape[2])
+    check_borders(cu_seqlens, xz.shape[0])
+    check_finite(xz=xz, conv_weight=conv_weight, x_proj=x_proj, dt_proj=dt_proj, A=A, D=D)
     call, _, projected = _scan_call(
         xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, None
     )
@@ -179,7 +182,7 @@ def bimamba_inner(
         one-projection form.
 
     Raises:
-        RuntimeError, TypeError, ValueError: as `scan_triton`.
+        RuntimeError, TypeError, ValueError: as `scan_triton`; borders that do not fit.
     """
     arguments = (xz.contiguous(), conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
     keep = torch.is_grad_enabled() and any(one.requires_grad for one in arguments)

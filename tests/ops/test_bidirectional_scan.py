@@ -220,3 +220,14 @@ def test_gradients_with_two_threads(backend):
     if backend == "numba":  # torch cuts its sums by the number of threads
         assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
     assert_close(*found, 1e-12)
+
+
+def test_debug_mode_names_what_is_not_finite():
+    values = {name: one.detach() for name, one in make([0, 6], initial=False).items()}
+    values["dt"][1, 4, 2] = torch.nan
+    bidirectional_scan(**values, dt_softplus=True, backend="chunked")
+    with (
+        torch.autograd.set_detect_anomaly(True),
+        pytest.raises(ValueError, match=r"dt is not finite at \(1, 4, 2\)"),
+    ):
+        bidirectional_scan(**values, dt_softplus=True, backend="chunked")

@@ -55,3 +55,11 @@ def test_torch_compile_takes_the_operator_whole():
     parameters = list(mixer.parameters())
     grads = [torch.autograd.grad(one.sum(), parameters) for one in (found, expected)]
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-3, atol=1e-4)
+
+
+def test_wrong_borders_are_refused():
+    mixer = BiMambaS(6, 4, 4, 2, 3, 1, "triton").to(DEVICE)
+    u = torch.randn(20, 6, device=DEVICE)
+    for borders in ([0, 7, 19], [0, 7, 7, 20], [1, 20]):
+        with pytest.raises(ValueError, match="rise strictly from 0 to T=20"):
+            mixer(u, torch.tensor(borders, dtype=torch.int32, device=DEVICE))
