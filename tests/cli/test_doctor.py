@@ -74,13 +74,13 @@ def test_a_backend_that_computes_something_else_is_named(monkeypatch):
     real = doctor_devices.bidirectional_scan
 
     def wrong(*args, backend, **kwargs):
-        return real(*args, backend=backend, **kwargs) + (backend == "chunked")
+        return real(*args, backend=backend, **kwargs) * (1.5 if backend == "chunked" else 1.0)
 
     monkeypatch.setattr(doctor_devices, "bidirectional_scan", wrong)
     found, _ = doctor_devices.examine_backends({"gpus": []})
     rows = {row["backend"]: row for row in found["bidirectional_scan"]}
     assert not rows["chunked"]["works"]
-    assert rows["chunked"]["why"] == "differs by 1"
+    assert rows["chunked"]["why"] == "differs by 0.5 of the largest"
     assert rows["reference"]["works"]
 
 
