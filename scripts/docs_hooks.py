@@ -51,7 +51,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     others = [name for name in written if name not in (*FIRST, *LAST)]
     reference = ["reference/index.md", *(f"reference/{room}.md" for room in ROOMS)]
     config.nav = [
-        *FIRST,
+        {"Start": FIRST[0]},
+        *FIRST[1:],
         *others,
         *LAST,
         {"Reference": reference},
