@@ -36,3 +36,15 @@ class RunDirError(LCFrameworkError):
 
 class NonFiniteLossError(LCFrameworkError):
     """The training loss became NaN or infinite."""
+
+
+class RunInterrupted(LCFrameworkError):  # noqa: N818 (it is no fault)
+    """A signal stopped the training, and its state was saved.
+
+    Attributes:
+        signum: the signal's number.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum

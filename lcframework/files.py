@@ -1,6 +1,7 @@
 """Tables and pictures on disk: strict JSON, CSV and PNG, each written whole or not at all."""
 
 import csv
+import errno
 import json
 import math
 import os
@@ -8,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""`OSError.errno` of a full disk, a full quota, and a file larger than allowed."""
 TOO_FEW = "too few"
 """What a table for people shows where JSON has null: too few proteins for a number."""
 

@@ -69,6 +69,13 @@ def test_evaluating_nothing_says_so(tmp_path):
     assert "no such file or run directory" in done.stderr
 
 
+def test_an_unknown_data_set_is_named_with_the_known_ones(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "get", "uniref", "--to", str(tmp_path)])
+    assert stop.value.code == 2
+    assert "'uniref'; there are: uniref50" in capsys.readouterr().err
+
+
 def test_report_without_runs_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["report", str(tmp_path)])

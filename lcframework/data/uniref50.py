@@ -15,6 +15,7 @@ from lcframework.data.counter_random import Stream
 from lcframework.data.masking import MaskingRule
 from lcframework.data.packed_dataset import FixedBatches, PackedDataset, packed_loader
 from lcframework.data.resume import Position, position, realign
+from lcframework.data.fasta_rules import SIZES
 from lcframework.data.store_build import ensure_store
 from lcframework.data.token_store import TokenStore
 from lcframework.errors import DataError
@@ -229,13 +230,15 @@ class UniRef50DataModule(LightningDataModule):
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
 
     def fingerprint(self, split: str) -> dict[str, Any]:
-        """What `results.json` records of a split: `path`, `fingerprint`, `n` and `residues`."""
+        """What `results.json` records of a split: `path`, `fingerprint`, `n`, `residues`, and in
+        `rules` how often a FASTA rule changed something."""
         store = self.store(split)
         return {
             "path": [entry["path"] for entry in store.meta.inputs],
             "fingerprint": store.fingerprint,
             "n": len(store),
             "residues": store.meta.num_residues,
+            "rules": {rule: n for rule, n in store.meta.counts.items() if n and rule not in SIZES},
         }
 
     def sequence_names(self, split: str, ids: Sequence[int] | torch.Tensor) -> list[str]:

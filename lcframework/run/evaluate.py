@@ -18,12 +18,12 @@ from lcframework.run.fit import (
     build_trainer,
     data_record,
     keep_record,
-    quiet_lightning,
     report_of,
     run_record,
 )
 from lcframework.run.identity import RunDirLock
 from lcframework.run.instantiate import instantiate, instantiate_all
+from lcframework.run.lightning_habits import interruptible, quiet_lightning
 
 log = logging.getLogger(__name__)
 EXPORT_FILE = "config.json"
@@ -140,7 +140,8 @@ def _evaluate(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
         if hasattr(callback, "baselines_from"):
             callback.baselines_from(path)
     trainer = build_trainer(cfg, folder, [], callbacks)
-    trainer.test(task, datamodule=datamodule, verbose=False)
+    with interruptible():
+        trainer.test(task, datamodule=datamodule, verbose=False)
     run = run_record(cfg, folder, trainer, started) | {
         "checkpoint": str(path),
         "steps": None,

@@ -94,6 +94,27 @@ def test_killed_and_resumed_equals_unbroken(unbroken, moment):
     assert not list(checkpoints.glob(".*tmp-*"))
 
 
+def test_ctrl_c_saves_the_step_and_tells_how_to_go_on(unbroken):
+    parent, expected = unbroken
+    folder = parent / "interrupted"
+    run = folder / "lcplm-quickstart" / "one"
+    process = start(folder)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.csv").exists() or len(trace(folder)) < 14:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "run_id=one" in output
+    saved = max((run / "checkpoints").glob("*.ckpt"))
+    assert int(saved.stem) >= 14
+    assert str(saved) in output
+    assert f"resuming from {saved}" in finish(start(folder))
+    assert trace(folder) == expected
+
+
 def test_a_second_process_in_a_run_directory_is_refused(unbroken):
     parent, _ = unbroken
     folder = parent / "locked"
