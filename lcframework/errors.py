@@ -36,3 +36,7 @@ class RunDirError(LCFrameworkError):
 
 class NonFiniteLossError(LCFrameworkError):
     """The training loss became NaN or infinite."""
+
+
+class CircuitError(LCFrameworkError):
+    """A circuit cannot be built, or a model's computation cannot be bounded, as asked."""

@@ -1,0 +1,188 @@
+"""Bit-parallel evaluation: 64 inputs per machine word, all gates of one shape at once.
+
+A layer's gates are grouped by the multiset of their weights. For each linear form the weighted sum
+is computed in bit slices (word k holds bit k of 64 sums) by a tree of full adders on whole numpy
+arrays, then compared with the thresholds of all gates that read it. Nothing depends on the size of
+the weights, which may exceed 64 bits. A negative weight w on x is |w| on NOT x, with the threshold
+raised by |w|.
+
+Legend: S samples, I inputs, O outputs, W words of 64 samples, G gates, F fan-in.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lcframework.circuits.threshold.circuit import TRUE, Circuit
+
+Words = NDArray[np.uint64]
+ONES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+MAX_GATHERED = 2**22
+"""Words read at once: bounds the working memory at some hundred megabytes."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Gates of one layer whose forms have the same weights.
+
+    Attributes:
+        magnitudes: |weight| of each of F places.
+        sources: (forms, F) wires.
+        negated: (F,) which places are read negated.
+        form: (G,) row of `sources` each gate reads.
+        thresholds: G positive thresholds, over the magnitudes.
+        gates: (G,) wires the gates drive.
+    """
+
+    magnitudes: tuple[int, ...]
+    sources: NDArray[np.int64]
+    negated: NDArray[np.bool_]
+    form: NDArray[np.int64]
+    thresholds: tuple[int, ...]
+    gates: NDArray[np.int64]
+
+
+class Evaluator:
+    """A circuit prepared for many inputs.
+
+    Args:
+        circuit: what to evaluate.
+    """
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit = circuit
+        self._groups = _group(circuit)
+
+    def __call__(self, values: NDArray[np.bool_], block: int = 4096) -> NDArray[np.bool_]:
+        """Evaluate a batch.
+
+        Args:
+            values: (S, I) truth values in the order of `circuit.inputs`.
+            block: samples evaluated at once; rounded up to a multiple of 64.
+
+        Returns:
+            (S, O) in the order of `circuit.outputs`.
+
+        Raises:
+            ValueError: `values` has another number of columns than the circuit has inputs.
+        """
+        values = np.asarray(values, dtype=bool)
+        if values.ndim != 2 or values.shape[1] != len(self.circuit.inputs):
+            raise ValueError(
+                f"values must be (samples, {len(self.circuit.inputs)}), got {values.shape}"
+            )
+        results = [
+            self._block(values[start : start + block]) for start in range(0, len(values), block)
+        ]
+        empty = np.zeros((0, len(self.circuit.outputs)), dtype=bool)
+        return np.concatenate(results) if results else empty
+
+    def _block(self, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        samples, inputs = values.shape
+        words = -(-samples // 64)
+        padded = np.zeros((inputs, words * 64), dtype=bool)
+        padded[:, :samples] = values.T
+        wires = np.zeros((inputs + self.circuit.size, words), dtype=np.uint64)
+        wires[:inputs] = np.packbits(padded, axis=1, bitorder="little").view(np.uint64)
+        for group in self._groups:
+            rows = max(1, MAX_GATHERED // (words * len(group.magnitudes)))
+            for start in range(0, len(group.sources), rows):
+                _evaluate(group, wires, start, start + rows)
+        outputs = np.empty((len(self.circuit.outputs), words), dtype=np.uint64)
+        for row, (_, wire) in enumerate(self.circuit.outputs):
+            outputs[row] = wires[wire] if wire >= 0 else (ONES if wire == TRUE else 0)
+        bits = np.unpackbits(outputs.view(np.uint8), axis=1, bitorder="little")
+        return bits[:, :samples].T.astype(bool)
+
+
+def _group(circuit: Circuit) -> list[_Group]:
+    by_form: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for gate, (form, threshold) in enumerate(circuit.gates):
+        by_form[form].append((len(circuit.inputs) + gate, threshold))
+    shapes: dict[tuple, list[tuple[tuple[int, ...], list[tuple[int, int]]]]] = defaultdict(list)
+    for form, gates in by_form.items():
+        one = circuit.forms[form]
+        order = sorted(range(len(one.wires)), key=lambda i: (one.weights[i], one.wires[i]))
+        weights = tuple(one.weights[i] for i in order)
+        layer = circuit.layers[gates[0][0]]
+        shapes[layer, weights].append((tuple(one.wires[i] for i in order), gates))
+    groups = []
+    for (_, weights), forms in sorted(shapes.items(), key=lambda item: item[0][0]):
+        shift = sum(-weight for weight in weights if weight < 0)
+        flat = [(row, w, t + shift) for row, (_, gates) in enumerate(forms) for w, t in gates]
+        groups.append(
+            _Group(
+                tuple(abs(weight) for weight in weights),
+                np.array([wires for wires, _ in forms]),
+                np.array([weight < 0 for weight in weights]),
+                np.array([row for row, _, _ in flat]),
+                tuple(threshold for _, _, threshold in flat),
+                np.array([wire for _, wire, _ in flat]),
+            )
+        )
+    return groups
+
+
+def _evaluate(group: _Group, wires: Words, start: int, stop: int) -> None:
+    """Set the wires of the gates that read forms start .. stop-1 of the group."""
+    chosen = np.flatnonzero((group.form >= start) & (group.form < stop))
+    if not len(chosen):
+        return
+    gathered = wires[group.sources[start:stop]]
+    gathered[:, group.negated] ^= ONES
+    slices = bit_sliced_sum([gathered[:, k] for k in range(gathered.shape[1])], group.magnitudes)
+    form = group.form[chosen] - start
+    thresholds = [group.thresholds[index] for index in chosen]
+    wires[group.gates[chosen]] = _reaches(slices, form, thresholds)
+
+
+def bit_sliced_sum(values: list[Words], weights: tuple[int, ...]) -> list[Words]:
+    """Bits of the weighted sums, least significant first.
+
+    Args:
+        values: F arrays of words, one bit per sample.
+        weights: F positive weights.
+
+    Returns:
+        Arrays of the same shape: bit k of each sample's sum.
+    """
+    columns: dict[int, list[Words]] = defaultdict(list)
+    for value, weight in zip(values, weights, strict=True):
+        for bit in range(weight.bit_length()):
+            if weight >> bit & 1:
+                columns[bit].append(value)
+    slices = []
+    bit, last = min(columns), max(columns)
+    zero = np.zeros_like(values[0])
+    slices += [zero] * bit
+    while bit <= last:
+        column = columns[bit]
+        while len(column) > 1:
+            a, b = column.pop(), column.pop()
+            half = a ^ b
+            if column:
+                c = column.pop()
+                column.insert(0, half ^ c)
+                columns[bit + 1].append((a & b) | (half & c))
+            else:
+                column.append(half)
+                columns[bit + 1].append(a & b)
+            last = max(last, bit + 1)
+        slices.append(column[0] if column else zero)
+        bit += 1
+    return slices
+
+
+def _reaches(slices: list[Words], form: NDArray[np.int64], thresholds: list[int]) -> Words:
+    """(G, W): sum of the gate's form >= its threshold, from the least significant bit up."""
+    shape = (len(form), slices[0].shape[1])
+    reached = np.full(shape, ONES)
+    for bit, plane in enumerate(slices):
+        own = plane[form]
+        ones = np.array([t >> bit & 1 for t in thresholds], dtype=bool)[:, None]
+        reached = np.where(ones, reached & own, reached | own)
+    if max(t.bit_length() for t in thresholds) > len(slices):
+        reached[[t.bit_length() > len(slices) for t in thresholds]] = 0
+    return reached
