@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lcframework.circuits.threshold.builder import Builder
 from lcframework.circuits.threshold.circuit import FALSE, TRUE, from_graph
-from lcframework.circuits.threshold.evaluate import Evaluator, bit_sliced_sum
+from lcframework.circuits.threshold.evaluate import Evaluator, bit_sliced_sum, non_adjacent_form
 from lcframework.errors import CircuitError
 
 WEIGHTS = st.integers(-(2**70), 2**70) | st.integers(-3, 3)
@@ -54,16 +54,23 @@ def test_graph_keeps_depth_and_function(circuit):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(1, 2**80), min_size=1, max_size=9), st.integers(0, 2**63))
-def test_bit_sliced_sum_is_the_sum(weights, pattern):
-    values = [
-        np.array([[pattern >> (7 * k) & (2**64 - 1)]], dtype=np.uint64) for k in range(len(weights))
-    ]
-    slices = bit_sliced_sum(values, tuple(weights))
+@given(st.lists(st.tuples(st.integers(0, 70), st.integers(0, 2**64 - 1)), min_size=1, max_size=30))
+def test_bit_sliced_sum_is_the_sum(bits):
+    columns = {}
+    for k, word in bits:
+        columns.setdefault(k, []).append(np.array([[word]], dtype=np.uint64))
+    slices = bit_sliced_sum(columns)
     for lane in range(64):
-        want = sum(w for w, v in zip(weights, values, strict=True) if int(v[0, 0]) >> lane & 1)
-        got = sum((int(plane[0, 0]) >> lane & 1) << bit for bit, plane in enumerate(slices))
-        assert got == want
+        want = sum((word >> lane & 1) << k for k, word in bits)
+        assert want == sum((int(p[0, 0]) >> lane & 1) << bit for bit, p in enumerate(slices))
+
+
+@given(st.integers(-(2**90), 2**90))
+def test_non_adjacent_form_is_the_weight_with_few_terms(weight):
+    terms = non_adjacent_form(weight)
+    assert sum(sign * 2**k for k, sign in terms) == weight
+    places = [k for k, _ in terms]
+    assert all(b - a >= 2 for a, b in zip(places, places[1:], strict=False))
 
 
 def test_batches_of_any_size_and_outputs_that_are_inputs_or_constants():

@@ -45,22 +45,37 @@ class Builder:
             weights: (wire, weight) pairs; the weights of a wire that is named twice add up.
             threshold: see above.
         """
+        return self.gates(weights, [threshold])[0]
+
+    def gates(self, weights: Iterable[tuple[int, int]], thresholds: Iterable[int]) -> list[int]:
+        """As `gate` for each of several thresholds of one weighted sum."""
         total: dict[int, int] = {}
         for wire, weight in weights:
             total[wire] = total.get(wire, 0) + weight
-        threshold -= total.pop(TRUE, 0)
+        shift = total.pop(TRUE, 0)
         total.pop(FALSE, None)
         terms = sorted((wire, weight) for wire, weight in total.items() if weight)
-        if sum(w for _, w in terms if w < 0) >= threshold:
-            return TRUE
-        if sum(w for _, w in terms if w > 0) < threshold:
-            return FALSE
-        factor = gcd(*(w for _, w in terms))
-        threshold = -(-threshold // factor)
-        if len(terms) == 1 and terms[0][1] > 0:
-            return terms[0][0]
-        form = Form(tuple(wire for wire, _ in terms), tuple(w // factor for _, w in terms))
-        key = (self._forms.setdefault(form, len(self._forms)), threshold)
+        low = shift + sum(weight for _, weight in terms if weight < 0)
+        high = shift + sum(weight for _, weight in terms if weight > 0)
+        factor = gcd(*(weight for _, weight in terms))
+        form = -1
+        wires = []
+        for threshold in thresholds:
+            if threshold <= low or threshold > high:
+                wires.append(TRUE if threshold <= low else FALSE)
+            elif len(terms) == 1 and terms[0][1] > 0:
+                wires.append(terms[0][0])
+            else:
+                if form < 0:
+                    one = Form(
+                        tuple(wire for wire, _ in terms), tuple(w // factor for _, w in terms)
+                    )
+                    form = self._forms.setdefault(one, len(self._forms))
+                wires.append(self._wire(form, -((shift - threshold) // factor)))
+        return wires
+
+    def _wire(self, form: int, threshold: int) -> int:
+        key = (form, threshold)
         if key not in self._known:
             if len(self._gates) >= self.max_gates:
                 raise CircuitError(

@@ -147,6 +147,9 @@ def from_graph(graph: nx.DiGraph) -> Circuit:
         form = Form(tuple(wire for wire, _ in reads), tuple(int(weight) for _, weight in reads))
         gates.append((forms.setdefault(form, len(forms)), int(graph.nodes[node]["threshold"])))
         number[node] = len(number)
-    outputs = tuple((name, int(number.get(wire, wire))) for name, wire in graph.graph.get("outputs", ()))
+    outputs = tuple(
+        (str(name), number[wire] if wire in number else int(wire))
+        for name, wire in graph.graph.get("outputs", ())
+    )
     names = tuple(str(graph.nodes[node]["name"]) for node in inputs)
     return Circuit(names, tuple(forms), tuple(gates), outputs)

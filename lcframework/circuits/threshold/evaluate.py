@@ -3,8 +3,8 @@
 A layer's gates are grouped by the multiset of their weights. For each linear form the weighted sum
 is computed in bit slices (word k holds bit k of 64 sums) by a tree of full adders on whole numpy
 arrays, then compared with the thresholds of all gates that read it. Nothing depends on the size of
-the weights, which may exceed 64 bits. A negative weight w on x is |w| on NOT x, with the threshold
-raised by |w|.
+the weights, which may exceed 64 bits. A weight is a signed sum of few powers of two (the
+non-adjacent form); -2**k on x is 2**k on NOT x, with the threshold raised by 2**k.
 
 Legend: S samples, I inputs, O outputs, W words of 64 samples, G gates, F fan-in.
 """
@@ -28,17 +28,16 @@ class _Group:
     """Gates of one layer whose forms have the same weights.
 
     Attributes:
-        magnitudes: |weight| of each of F places.
+        powers: (place, k, negated) for each power of two of each of F weights: the place's bit, or
+            its complement, counts 2**k.
         sources: (forms, F) wires.
-        negated: (F,) which places are read negated.
         form: (G,) row of `sources` each gate reads.
-        thresholds: G positive thresholds, over the magnitudes.
+        thresholds: G positive thresholds, for the sum over `powers`.
         gates: (G,) wires the gates drive.
     """
 
-    magnitudes: tuple[int, ...]
+    powers: tuple[tuple[int, int, bool], ...]
     sources: NDArray[np.int64]
-    negated: NDArray[np.bool_]
     form: NDArray[np.int64]
     thresholds: tuple[int, ...]
     gates: NDArray[np.int64]
@@ -87,7 +86,7 @@ class Evaluator:
         wires = np.zeros((inputs + self.circuit.size, words), dtype=np.uint64)
         wires[:inputs] = np.packbits(padded, axis=1, bitorder="little").view(np.uint64)
         for group in self._groups:
-            rows = max(1, MAX_GATHERED // (words * len(group.magnitudes)))
+            rows = max(1, MAX_GATHERED // (words * group.sources.shape[1]))
             for start in range(0, len(group.sources), rows):
                 _evaluate(group, wires, start, start + rows)
         outputs = np.empty((len(self.circuit.outputs), words), dtype=np.uint64)
@@ -110,13 +109,17 @@ def _group(circuit: Circuit) -> list[_Group]:
         shapes[layer, weights].append((tuple(one.wires[i] for i in order), gates))
     groups = []
     for (_, weights), forms in sorted(shapes.items(), key=lambda item: item[0][0]):
-        shift = sum(-weight for weight in weights if weight < 0)
+        powers = [
+            (place, k, sign < 0)
+            for place, weight in enumerate(weights)
+            for k, sign in non_adjacent_form(weight)
+        ]
+        shift = sum(2**k for _, k, negated in powers if negated)
         flat = [(row, w, t + shift) for row, (_, gates) in enumerate(forms) for w, t in gates]
         groups.append(
             _Group(
-                tuple(abs(weight) for weight in weights),
+                tuple(powers),
                 np.array([wires for wires, _ in forms]),
-                np.array([weight < 0 for weight in weights]),
                 np.array([row for row, _, _ in flat]),
                 tuple(threshold for _, _, threshold in flat),
                 np.array([wire for _, wire, _ in flat]),
@@ -131,32 +134,41 @@ def _evaluate(group: _Group, wires: Words, start: int, stop: int) -> None:
     if not len(chosen):
         return
     gathered = wires[group.sources[start:stop]]
-    gathered[:, group.negated] ^= ONES
-    slices = bit_sliced_sum([gathered[:, k] for k in range(gathered.shape[1])], group.magnitudes)
+    columns: dict[int, list[Words]] = defaultdict(list)
+    for place, k, negated in group.powers:
+        columns[k].append(~gathered[:, place] if negated else gathered[:, place])
+    slices = bit_sliced_sum(columns)
     form = group.form[chosen] - start
     thresholds = [group.thresholds[index] for index in chosen]
     wires[group.gates[chosen]] = _reaches(slices, form, thresholds)
 
 
-def bit_sliced_sum(values: list[Words], weights: tuple[int, ...]) -> list[Words]:
-    """Bits of the weighted sums, least significant first.
+def non_adjacent_form(weight: int) -> list[tuple[int, int]]:
+    """(k, +-1) with sum of +-2**k equal to `weight` and the fewest terms."""
+    terms, k = [], 0
+    while weight:
+        if weight & 1:
+            sign = 2 - (weight & 3)
+            terms.append((k, sign))
+            weight -= sign
+        weight >>= 1
+        k += 1
+    return terms
+
+
+def bit_sliced_sum(columns: dict[int, list[Words]]) -> list[Words]:
+    """Bits of the sums of bits with weights, least significant first.
 
     Args:
-        values: F arrays of words, one bit per sample.
-        weights: F positive weights.
+        columns: for each k, arrays of words whose bits count 2**k; at least one array. Used up.
 
     Returns:
         Arrays of the same shape: bit k of each sample's sum.
     """
-    columns: dict[int, list[Words]] = defaultdict(list)
-    for value, weight in zip(values, weights, strict=True):
-        for bit in range(weight.bit_length()):
-            if weight >> bit & 1:
-                columns[bit].append(value)
-    slices = []
+    columns = defaultdict(list, columns)
     bit, last = min(columns), max(columns)
-    zero = np.zeros_like(values[0])
-    slices += [zero] * bit
+    zero = np.zeros_like(columns[last][0])
+    slices = [zero] * bit
     while bit <= last:
         column = columns[bit]
         while len(column) > 1:

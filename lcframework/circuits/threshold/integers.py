@@ -125,11 +125,13 @@ def staircase(
     low, high = number.low, number.high
     if steps is None:
         steps = range(low + 1, high + 1)
-    values, wires = [function(low)], []
+    values, kept = [function(low)], []
     for step in steps:
         if low < step <= high and function(step) != values[-1]:
-            wires.append(at_least(builder, number, step))
+            kept.append(step)
             values.append(function(step))
+    constant, weights = number.linear()
+    wires = builder.gates(weights.items(), [step - constant for step in kept])
     start = values[0]
     while wires and wires[0] == TRUE:
         wires, values = wires[1:], values[1:]
