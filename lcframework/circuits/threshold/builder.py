@@ -7,7 +7,9 @@ from lcframework.circuits.threshold.circuit import FALSE, TRUE, Circuit, Form
 from lcframework.errors import CircuitError
 
 MAX_GATES = 500_000
-"""Largest circuit that is built without being asked for by name."""
+"""Largest circuit that is built unless more is asked for."""
+MAX_WEIGHTS = 30_000_000
+"""Most weights that are stored (a form's weights count once for all its gates): some gigabytes."""
 
 
 class Builder:
@@ -23,6 +25,7 @@ class Builder:
         self._forms: dict[Form, int] = {}
         self._gates: list[tuple[int, int]] = []
         self._known: dict[tuple[int, int], int] = {}
+        self._weights = 0
 
     def input(self, name: str) -> int:
         """A new input; all inputs come before the first gate."""
@@ -70,9 +73,20 @@ class Builder:
                     one = Form(
                         tuple(wire for wire, _ in terms), tuple(w // factor for _, w in terms)
                     )
-                    form = self._forms.setdefault(one, len(self._forms))
+                    form = self._form(one)
                 wires.append(self._wire(form, -((shift - threshold) // factor)))
         return wires
+
+    def _form(self, form: Form) -> int:
+        if form not in self._forms:
+            self._weights += len(form.wires)
+            if self._weights > MAX_WEIGHTS:
+                raise CircuitError(
+                    f"the circuit has more than {MAX_WEIGHTS:,} weights and would not fit into "
+                    "memory. Ask for fewer bits or numbers."
+                )
+            self._forms[form] = len(self._forms)
+        return self._forms[form]
 
     def _wire(self, form: int, threshold: int) -> int:
         key = (form, threshold)

@@ -7,6 +7,7 @@ weights are large and iterated multiplication takes one layer more.
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from math import prod
 
 from lcframework.circuits.threshold.builder import Builder
@@ -64,7 +65,7 @@ def iterated_product_of(builder: Builder, numbers: Sequence[Integer]) -> Integer
     product; layer 3 compares S with the multiples of M.
     """
     largest = prod(number.high for number in numbers)
-    primes = _primes_above(largest)
+    primes = primes_above(largest)
     modulus = prod(primes)
     total = Integer(())
     for q in primes:
@@ -114,13 +115,14 @@ def _modulo(number: Integer, q: int) -> Integer:
     return Integer(tuple(parts), number.constant % q)
 
 
-def _primes_above(bound: int) -> list[int]:
+def primes_above(bound: int) -> list[int]:
     """The smallest primes whose product exceeds `bound`."""
     primes: list[int] = []
-    candidate = 2
-    while prod(primes) <= bound:
-        if all(candidate % p for p in primes):
+    product, candidate = 1, 2
+    while product <= bound:
+        if all(candidate % p for p in takewhile(lambda p: p * p <= candidate, primes)):  # noqa: B023
             primes.append(candidate)
+            product *= candidate
         candidate += 1
     return primes
 
