@@ -197,7 +197,7 @@ def gate_bound(name: str, size: Size) -> int:
     Raises:
         CircuitError: an unknown name or an impossible size.
     """
-    _check(name, size)
+    check(name, size)
     if name == ATTENTION:
         return estimates.attention_gates(size.fmt, size.n, size.dim)
     return CIRCUITS[name].gates(size)
@@ -213,7 +213,7 @@ def build(name: str, size: Size, max_gates: int = MAX_GATES) -> Circuit:
     bound = gate_bound(name, size)
     if bound > max_gates:
         raise CircuitError(
-            f"{name} with {_describe(name, size)} would have up to {bound:,} gates, more than the "
+            f"{name} with {_numbers(name, size)} would have up to {bound:,} gates, more than the "
             f"{max_gates:,} that are built. Ask for fewer bits or numbers, or allow more with "
             f"--max-gates (max_gates)."
         )
@@ -231,7 +231,18 @@ def build(name: str, size: Size, max_gates: int = MAX_GATES) -> Circuit:
     return builder.finish(entry.make(builder, size, numbers))
 
 
-def _check(name: str, size: Size) -> None:
+def describe(name: str, size: Size) -> str:
+    """A title: what the circuit computes, on which numbers."""
+    about = "one RoPE attention step" if name == ATTENTION else CIRCUITS[name].about
+    return f"{name}: {about} ({_numbers(name, size)})"
+
+
+def check(name: str, size: Size) -> None:
+    """Refuse what cannot be built.
+
+    Raises:
+        CircuitError: an unknown name or an impossible size.
+    """
     if name not in NAMES:
         raise CircuitError(f"there is no circuit {name!r}. Choose one of: {', '.join(NAMES)}.")
     if size.bits < 1 or size.n < 1 or size.dim < 1:
@@ -246,7 +257,7 @@ def _check(name: str, size: Size) -> None:
         _ = size.fmt
 
 
-def _describe(name: str, size: Size) -> str:
+def _numbers(name: str, size: Size) -> str:
     if name != ATTENTION and not CIRCUITS[name].is_float:
         text = f"{size.bits} bits"
     else:

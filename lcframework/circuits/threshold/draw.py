@@ -26,6 +26,16 @@ def gate_kind(weights: tuple[int, ...], threshold: int) -> str:
     return "or" if lowest + smallest >= threshold else "threshold"
 
 
+def check_drawable(path: Path) -> None:
+    """Refuse a file that is no PNG before anything is built.
+
+    Raises:
+        CircuitError: another suffix, or a folder.
+    """
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise CircuitError(f"{path}: pictures are written as PNG; give a file that ends in .png.")
+
+
 def draw(circuit: Circuit, path: Path, title: str) -> Path:
     """Save a picture of a circuit as PNG.
 
