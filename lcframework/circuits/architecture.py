@@ -34,7 +34,17 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mamba:
-    """A selective state-space mixer; the arguments of `mamba_parts.mamba_block` without d."""
+    """A selective state-space mixer.
+
+    Attributes:
+        inner: channels E.
+        states: per channel.
+        taps: of the short convolution.
+        rank: of the step projection.
+        directions: 2 for BiMamba, whose in and out projections are shared.
+        projection_bias: of in and out projection.
+        conv_bias: of the convolution.
+    """
 
     inner: int
     states: int

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from lcframework.circuits import extension_parts as ext
 from lcframework.circuits import paper_parts as paper
-from lcframework.circuits.architecture import Architecture, Attention, Block, FeedForward, Mamba
+from lcframework.circuits.architecture import Architecture, Attention, Block, FeedForward
 from lcframework.circuits.component import Component, repeat, series, unknown
 from lcframework.circuits.composition import Composition
 from lcframework.circuits.mamba_parts import mamba_block
-from lcframework.circuits.polynomial import Polynomial, as_polynomial
+from lcframework.circuits.polynomial import Polynomial
 from lcframework.circuits.symbols import OPLUS, S_OPLUS, S_STD, STD, N
 
 INPUT, OUTPUT = "input", "output"
@@ -94,25 +94,14 @@ def _block(model: Architecture, block: Block) -> list[Component]:
         why = next(why for part, why in model.unknown if part == f"{model.family} block")
         return [unknown(f"{model.family} block", why)]
     mixer = (
-        _attention(block.mixer, d) if isinstance(block.mixer, Attention) else _mamba(block.mixer, d)
+        _attention(block.mixer, d)
+        if isinstance(block.mixer, Attention)
+        else mamba_block(d, block.mixer)
     )
     parts = [norm, *mixer, *after, ext.residual(d)]
     if block.feed_forward:
         parts += [norm, _feed_forward(block.feed_forward, d), *after, ext.residual(d)]
     return parts
-
-
-def _mamba(mixer: Mamba, d: int) -> list[Component]:
-    return mamba_block(
-        d,
-        mixer.inner,
-        mixer.states,
-        mixer.taps,
-        mixer.rank,
-        mixer.directions,
-        mixer.projection_bias,
-        mixer.conv_bias,
-    )
 
 
 def _attention(mixer: Attention, d: int) -> list[Component]:
@@ -175,8 +164,3 @@ def _output(model: Architecture) -> list[Component]:
     if model.head != "none":
         parts.append(ext.argmax(vocabulary))
     return parts
-
-
-def constant_layers(depth: Polynomial) -> int:
-    """Plain gate layers in a depth: its constant term."""
-    return as_polynomial(depth).coefficients().get("1", 0)

@@ -20,6 +20,7 @@ from typing import Any
 
 from lcframework.circuits import extension_parts as ext
 from lcframework.circuits import paper_parts as paper
+from lcframework.circuits.architecture import Mamba
 from lcframework.circuits.component import Component, parallel, repeat, series
 from lcframework.circuits.mamba_parts import mamba_block
 from lcframework.circuits.symbols import N
@@ -56,7 +57,7 @@ def _attention(width: int, heads: int = 1, kv_heads: int = 0, head_dim: int = 0)
 
 
 def _mamba(width: int, inner: int, states: int = 16, taps: int = 4, rank: int = 1) -> Component:
-    return series("Mamba block", mamba_block(width, inner, states, taps, rank))
+    return series("Mamba block", mamba_block(width, Mamba(inner, states, taps, rank)))
 
 
 def _gated_mlp(width: int, hidden: int, activation: str = "silu") -> Component:

@@ -29,9 +29,9 @@ CONTEXT = (
     "For integers the literature has numbers: Siu and Roychowdhury 1993 prove depth 2 for iterated "
     "addition, 3 for multiplication and division, 4 for multiple product, with small weights. The "
     "circuits here reach 2, 3 and 5 for addition, multiplication and product with large weights. "
-    "As majority gates a whole circuit gets one layer more (Goldmann and Karpinski 1992). These "
-    "circuits are for one format: gates of division, sums and functions grow exponentially with its "
-    "bits, where the theory's are polynomial."
+    "As majority gates a whole circuit gets one layer more (Goldmann and Karpinski 1992). In these "
+    "circuits the gates of division, sums and functions grow exponentially with the bits of the "
+    "format, where the theory's are polynomial."
 )
 
 

@@ -6,6 +6,7 @@ decays a_r, h_t = sum over s <= t of (a_(s+1) ... a_t) b_s, a product of up to n
 up to n, so the number of levels does not grow with n.
 """
 
+from lcframework.circuits.architecture import Mamba
 from lcframework.circuits.component import Component, extension
 from lcframework.circuits.extension_parts import activation
 from lcframework.circuits.paper_parts import mlp_layer
@@ -24,87 +25,85 @@ from lcframework.circuits.symbols import (
 CITE = ("mamba", "illusion", "here")
 
 
-def mamba_block(
-    d: int,
-    inner: int,
-    states: int,
-    taps: int,
-    rank: int,
-    directions: int = 1,
-    projection_bias: bool = False,
-    conv_bias: bool = True,
-) -> list[Component]:
-    """The components of one mixer in series; directions run side by side.
+def mamba_block(d: int, m: Mamba) -> list[Component]:
+    """The components of one mixer of width d in series; directions run side by side."""
+    into = mlp_layer(d, 2 * m.inner, bias=m.projection_bias)
+    out = mlp_layer(m.inner, d, bias=m.projection_bias)
+    return [
+        extension("in projection", into.depth, into.size, into.how, into.parameters, CITE),
+        _convolution(m),
+        _selection(m),
+        _discretisation(m),
+        _scan(m),
+        _gate(m),
+        extension("out projection", out.depth, out.size, out.how, out.parameters, CITE),
+    ]
 
-    Args:
-        d: model width.
-        inner: channels E.
-        states: per channel.
-        taps: of the short convolution.
-        rank: of the step projection.
-        directions: 2 for BiMamba, whose in and out projections are shared.
-        projection_bias: of in and out projection.
-        conv_bias: of the convolution.
-    """
-    silu = activation("silu", inner)
-    into = mlp_layer(d, 2 * inner, bias=projection_bias)
-    out = mlp_layer(inner, d, bias=projection_bias)
-    maps = mlp_layer(inner, rank + 2 * states, bias=False)
-    step = mlp_layer(rank, inner, bias=True)
-    softplus = activation("softplus", inner)
-    per_state = N * inner * states
-    convolution = extension(
-        "short convolution, silu",
-        STD + OPLUS + (STD if conv_bias else 0) + silu.depth,
-        directions * (N * inner * ((taps + 1) * S_STD + S_OPLUS) + silu.size),
-        f"{taps} products, sum" + (", bias" if conv_bias else "") + f"; silu: {silu.how}",
-        directions * inner * (taps + (1 if conv_bias else 0)),
+
+def _convolution(m: Mamba) -> Component:
+    silu = activation("silu", m.inner)
+    bias = 1 if m.conv_bias else 0
+    return extension(
+        "short convolution with silu",
+        STD + OPLUS + bias * STD + silu.depth,
+        m.directions * (N * m.inner * ((m.taps + 1) * S_STD + S_OPLUS) + silu.size),
+        f"{m.taps} products, sum" + (", bias" if bias else "") + f"; silu: {silu.how}",
+        m.directions * m.inner * (m.taps + bias),
         CITE,
     )
-    selection = extension(
-        "step, input and output maps",
+
+
+def _selection(m: Mamba) -> Component:
+    maps = mlp_layer(m.inner, m.rank + 2 * m.states, bias=False)
+    step = mlp_layer(m.rank, m.inner, bias=True)
+    softplus = activation("softplus", m.inner)
+    return extension(
+        "maps to step, B and C",
         maps.depth + step.depth + softplus.depth,
-        directions * (maps.size + step.size + softplus.size),
+        m.directions * (maps.size + step.size + softplus.size),
         "x to (step, B, C); step projection; softplus",
-        directions * (maps.parameters + step.parameters),
+        m.directions * (maps.parameters + step.parameters),
         CITE,
     )
-    discretisation = extension(
+
+
+def _discretisation(m: Mamba) -> Component:
+    per_state = N * m.inner * m.states
+    return extension(
         "discretisation",
         2 * STD + EXP,
-        directions * (per_state * (2 * S_STD + S_EXP) + N * inner * S_STD),
+        m.directions * (per_state * (2 * S_STD + S_EXP) + N * m.inner * S_STD),
         "exp(step A) beside step x B",
-        directions * inner * states,
+        m.directions * m.inner * m.states,
         CITE,
     )
-    scan = extension(
-        "selective scan, unrolled",
-        OTIMES + STD + OPLUS + STD + OPLUS + 2 * STD,
-        directions
-        * (
-            N * per_state * (S_OTIMES + S_STD)
-            + per_state * (S_OPLUS + S_STD)
-            + N * inner * (S_OPLUS + 2 * S_STD)
-        ),
+
+
+def _scan(m: Mamba) -> Component:
+    per_state = N * m.inner * m.states
+    size = (
+        N * per_state * (S_OTIMES + S_STD)
+        + per_state * (S_OPLUS + S_STD)
+        + N * m.inner * (S_OPLUS + 2 * S_STD)
+    )
+    return extension(
+        "selective scan (unrolled)",
+        (OTIMES + STD + OPLUS) + (STD + OPLUS) + 2 * STD,
+        m.directions * size,
         "products of decays d_⊗, times inputs, sum d_⊕; C h: product, sum; + D x: 2",
-        directions * inner,
+        m.directions * m.inner,
         CITE,
     )
-    gate = extension(
-        "directions added, gate" if directions > 1 else "gate",
-        STD * (2 if directions > 1 else 1),
-        (directions * N * inner) * S_STD + silu.size,
-        ("sum of the directions, " if directions > 1 else "")
-        + "times silu(z), which is ready earlier",
+
+
+def _gate(m: Mamba) -> Component:
+    silu = activation("silu", m.inner)
+    both = m.directions > 1
+    return extension(
+        "sum of directions and gate" if both else "gate",
+        STD * (2 if both else 1),
+        (m.directions * N * m.inner) * S_STD + silu.size,
+        ("sum of the directions, " if both else "") + "times silu(z), which is ready earlier",
         0,
         CITE,
     )
-    return [
-        extension("in projection", into.depth, into.size, into.how, into.parameters, CITE),
-        convolution,
-        selection,
-        discretisation,
-        scan,
-        gate,
-        extension("out projection", out.depth, out.size, out.how, out.parameters, CITE),
-    ]

@@ -9,7 +9,8 @@ import yaml
 
 from lcframework.circuits.architecture import Architecture
 from lcframework.circuits.composition import Composition, read_composition
-from lcframework.circuits.families import TARGETS, from_hugging_face
+from lcframework.circuits.families import from_hugging_face
+from lcframework.circuits.families_ours import TARGETS
 from lcframework.circuits.values import Values
 from lcframework.errors import ConfigError
 

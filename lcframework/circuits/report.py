@@ -5,7 +5,7 @@ from typing import Any
 
 from lcframework.circuits.architecture import Architecture, Attention
 from lcframework.circuits.assemble import Line, assemble, totals
-from lcframework.circuits.component import EXTENSION, PAPER, UNKNOWN, Component
+from lcframework.circuits.component import EXTENSION, UNKNOWN, Component
 from lcframework.circuits.composition import Composition
 from lcframework.circuits.costs import Cost, apply, explicit_costs
 from lcframework.circuits.paper_parts import depth_formula
@@ -194,11 +194,11 @@ def model_setting(model: Architecture | Composition, **hypotheses: Any) -> Setti
 
 def covered_parts(lines: list[Line]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(unknown, extension) names of components, each once."""
-    by_tag = {
-        tag: tuple(dict.fromkeys(x.component.name for x in lines if x.component.tag == tag))
-        for tag in (UNKNOWN, EXTENSION, PAPER)
-    }
-    return by_tag[UNKNOWN], by_tag[EXTENSION]
+    unknown, extensions = (
+        tuple(dict.fromkeys(x.component.name for x in lines if x.component.tag == tag))
+        for tag in (UNKNOWN, EXTENSION)
+    )
+    return unknown, extensions
 
 
 def calculate(

@@ -28,7 +28,12 @@ def show_report(report: Report) -> None:
     console.print(escape(render.title(report)), style="bold")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in render.HEADERS[1:]:
-        table.add_column(name, justify="right" if name == "x" else "left", overflow="fold")
+        table.add_column(
+            name,
+            justify="right" if name == "x" else "left",
+            overflow="fold",
+            no_wrap=name == "depth of one",
+        )
     part = ""
     for where, *row in render.rows(report):
         if where != part:
@@ -106,7 +111,7 @@ def _show_references(console: Console, keys: Sequence[str]) -> None:
     for key in keys:
         one = REFERENCES[key]
         console.print(
-            f"  {escape(one.who)}. {escape(one.title)}. {escape(one.where)}. \\[{one.read}]"
+            f"  {key}: {escape(one.who)}. {escape(one.title)}. {escape(one.where)}. \\[{one.read}]"
         )
 
 

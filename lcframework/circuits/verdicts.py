@@ -148,7 +148,7 @@ def verdict(
     hypotheses = found.hypotheses
     if found.answer == NOT and extension_parts:
         text = "the parts that the theorem does not treat have constant depth too (counted here): "
-        hypotheses = (*hypotheses, text + ", ".join(extension_parts))
+        hypotheses = (*hypotheses, text + "; ".join(extension_parts))
     return replace(found, cite=tuple(dict.fromkeys(found.cite)), hypotheses=hypotheses)
 
 

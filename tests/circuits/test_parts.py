@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lcframework.circuits import extension_parts as ext
 from lcframework.circuits import paper_parts as paper
+from lcframework.circuits.architecture import Mamba
 from lcframework.circuits.component import parallel, repeat, series, unknown
 from lcframework.circuits.mamba_parts import mamba_block
 from lcframework.circuits.polynomial import Polynomial, upper_bound, var
@@ -166,7 +167,7 @@ def test_every_activation_has_a_depth_and_a_citation():
 
 
 def test_the_mamba_block_has_no_level_that_grows_with_n():
-    parts = mamba_block(8, 16, 4, 4, 2, directions=2)
+    parts = mamba_block(8, Mamba(16, 4, 4, 2, directions=2))
     total = series("mixer", parts)
     assert "n" not in total.depth.variables
     assert total.depth.variables == {"d_std", "d_oplus", "d_otimes", "d_exp", "d_log"}

@@ -79,7 +79,7 @@ def attention(
         W_Q: (d, d); W_K, W_V alike.
         W_K: see W_Q.
         W_V: see W_Q.
-        angles: h columns; angles[k][i][j] is the angle (j - i) * theta_k in plane k.
+        angles: (h, n, n), the angle (j - i) * theta_k of plane k for tokens i and j.
 
     Returns:
         (n, d).

@@ -19,6 +19,9 @@ from lcframework.circuits.threshold.circuit import TRUE, Circuit
 
 Words = NDArray[np.uint64]
 ONES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+WIRE_BYTES = 2**26
+MAX_WORDS = 1024
+"""Enough that numpy's cost per call does not count, few enough that arrays stay in the cache."""
 MAX_GATHERED = 2**22
 """Words read at once: bounds the working memory at some hundred megabytes."""
 
@@ -54,12 +57,12 @@ class Evaluator:
         self.circuit = circuit
         self._groups = _group(circuit)
 
-    def __call__(self, values: NDArray[np.bool_], block: int = 4096) -> NDArray[np.bool_]:
+    def __call__(self, values: NDArray[np.bool_], block: int | None = None) -> NDArray[np.bool_]:
         """Evaluate a batch.
 
         Args:
             values: (S, I) truth values in the order of `circuit.inputs`.
-            block: samples evaluated at once; rounded up to a multiple of 64.
+            block: samples evaluated at once; None for as many as keep all wires in `WIRE_BYTES`.
 
         Returns:
             (S, O) in the order of `circuit.outputs`.
@@ -72,6 +75,9 @@ class Evaluator:
             raise ValueError(
                 f"values must be (samples, {len(self.circuit.inputs)}), got {values.shape}"
             )
+        if block is None:
+            wires = len(self.circuit.inputs) + self.circuit.size
+            block = 64 * max(1, min(MAX_WORDS, WIRE_BYTES // (8 * max(1, wires))))
         results = [
             self._block(values[start : start + block]) for start in range(0, len(values), block)
         ]
