@@ -14,7 +14,7 @@ from lcframework.circuits.threshold.catalogue import Size, build
 from lcframework.circuits.threshold.circuit import Circuit
 from lcframework.circuits.threshold.evaluate import Evaluator
 
-SAMPLES, REFERENCE_SAMPLES = 16384, 16
+SAMPLES, REFERENCE_SAMPLES = 65536, 16
 CASES = {
     "iterated-add, 64 numbers of 8 bits": ("iterated-add", Size(8, n=64)),
     "iterated-multiply, 8 numbers of 4 bits": ("iterated-multiply", Size(4, n=8)),
