@@ -48,3 +48,7 @@ class RunInterrupted(LCFrameworkError):  # noqa: N818 (it is no fault)
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+class CircuitError(LCFrameworkError):
+    """A circuit cannot be built, or a model's computation cannot be bounded, as asked."""

@@ -54,7 +54,9 @@ class SaveOnInterrupt(pl.Callback):
 
     def _give_back(self) -> None:
         for one, handler in self._earlier.items():
-            signal.signal(one, handler or signal.SIG_DFL)  # None: set by something other than Python
+            signal.signal(
+                one, handler or signal.SIG_DFL
+            )  # None: set by something other than Python
         self._earlier = {}
 
     def on_train_batch_end(

@@ -72,7 +72,6 @@ class FastaCounts:
     stop_to_x: int = 0
     gaps_removed: int = 0
 
-
     def in_words(self) -> str:
         """What was read and, where a rule changed something, how often."""
         done = {

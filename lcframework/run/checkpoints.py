@@ -155,7 +155,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(temporary, target)
             os.replace(temporary_sum, checksum_path(target))
             _sync(target.parent)
-        except (OSError, RuntimeError) as error:  # PyTorch's writer reports a full disk as the latter
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # PyTorch's writer reports a full disk as the latter
             free = shutil.disk_usage(target.parent).free / 1e6
             raise CheckpointError(
                 f"The checkpoint {target} could not be written ({str(error).splitlines()[0]}); "

@@ -63,7 +63,9 @@ def keep_record(trainer: pl.Trainer, folder: Path, record: dict[str, Any]) -> No
 
     write_json(folder / FILE_NAME, record)
     run_figures(folder, record, baselines_of([record]))
-    log.info("Written: %s and the pictures and tables in %s", folder / FILE_NAME, folder / "figures")
+    log.info(
+        "Written: %s and the pictures and tables in %s", folder / FILE_NAME, folder / "figures"
+    )
 
 
 def run_record(
