@@ -38,7 +38,7 @@ class NonFiniteLossError(LCFrameworkError):
     """The training loss became NaN or infinite."""
 
 
-class RunInterrupted(LCFrameworkError):  # noqa: N818 (it is no fault)
+class RunInterrupted(LCFrameworkError):
     """A signal stopped the training, and its state was saved.
 
     Attributes:

@@ -12,7 +12,7 @@ def lcplm(v: Values, family: str = "lcplm") -> Architecture:
     d = v.whole("d_model")
     rank = v.get("dt_rank", "auto")
     rows = v.whole("pad_vocab_to", 128) if "_target_" in v.raw else v.whole("vocab_size")
-    v.ignore("vocab_size", "gradient_checkpointing", "_target_")
+    v.ignore("vocab_size", "n_tokens", "gradient_checkpointing", "_target_")
     mixer = Mamba(
         inner=v.whole("expand", 2) * d,
         states=v.whole("d_state", 16),

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from lcframework.data.batching import EpochBatchSampler
 from lcframework.data.counter_random import Stream
+from lcframework.data.fasta_rules import SIZES
 from lcframework.data.masking import MaskingRule
 from lcframework.data.packed_dataset import FixedBatches, PackedDataset, packed_loader
 from lcframework.data.resume import Position, position, realign
-from lcframework.data.fasta_rules import SIZES
 from lcframework.data.store_build import ensure_store
 from lcframework.data.token_store import TokenStore
 from lcframework.errors import DataError
