@@ -76,6 +76,26 @@ def test_an_unknown_data_set_is_named_with_the_known_ones(tmp_path, capsys):
     assert "'uniref'; there are: uniref50" in capsys.readouterr().err
 
 
+def test_evaluating_without_a_checkpoint_says_what_to_add(tmp_path):
+    done = call("-m", "lcframework.evaluate", "data.test=a.fasta", f"paths.runs={tmp_path}")
+    assert done.returncode == 2
+    assert "add checkpoint=VALUE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failing_job_does_not_end_the_sweep(tmp_path):
+    arguments = ["experiment=lcplm/quickstart", "trainer.max_steps=1", "test=false", "run_id=s"]
+    done = call(
+        "-m", "lcframework.train", "-m", *arguments, "model.n_layers=1", "model.d_model=-8,8",
+        f"paths.runs={tmp_path}", LCF_STORES=str(tmp_path / "stores"),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("all sizes must be positive") == 2  # at once, and at the end
+    assert "Traceback" not in done.stderr
+    finished = [path.parent.name for path in tmp_path.rglob("results.json")]
+    assert len(finished) == 1 and "d_model=8" in finished[0]
+
+
 def test_report_without_runs_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["report", str(tmp_path)])

@@ -14,7 +14,12 @@ from lcframework.data.batching import EpochBatchSampler
 from lcframework.data.counter_random import Stream
 from lcframework.data.fasta_rules import SIZES
 from lcframework.data.masking import MaskingRule
-from lcframework.data.packed_dataset import FixedBatches, PackedDataset, packed_loader
+from lcframework.data.packed_dataset import (
+    FixedBatches,
+    PackedDataset,
+    check_max_length,
+    packed_loader,
+)
 from lcframework.data.resume import Position, position, realign
 from lcframework.data.store_build import ensure_store
 from lcframework.data.token_store import TokenStore
@@ -81,6 +86,7 @@ class UniRef50DataModule(LightningDataModule):
         super().__init__()
         if max_tokens < 1 or (eval_max_tokens is not None and eval_max_tokens < 1):
             raise ValueError(f"max_tokens must be positive: {max_tokens}, {eval_max_tokens}")
+        check_max_length(max_length)
         self.inputs: dict[str, Inputs] = {"train": train, "valid": valid, "test": test}
         self.store_dir = store_dir
         self.max_tokens = max_tokens

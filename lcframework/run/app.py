@@ -1,6 +1,7 @@
 """The Hydra front of `lcframework.train` and `lcframework.evaluate`. Imports no torch: help must
 answer at once."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue
 
 from lcframework.errors import LCFrameworkError, RunInterrupted
 from lcframework.files import DISK_FULL
@@ -46,6 +48,12 @@ def explain(error: BaseException, run_id: str) -> tuple[str, int] | None:
         return f"Interrupted. {go_on}", 130
     if isinstance(error, LCFrameworkError):
         return f"Error: {error}", 2
+    if isinstance(error, MissingMandatoryValue):
+        return f"Error: {error.full_key} must be given: add {error.full_key}=VALUE.", 2
+    lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
+    if lightning is not None and isinstance(error, lightning.MisconfigurationException):
+        cure = "Change the trainer's settings; `lcf doctor` says what this machine offers."
+        return f"Error: {error} {cure}", 2
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         where = f" while writing {error.filename}" if error.filename else ""
         return f"Error: the disk is full ({error.strerror}){where}. Free some space. {go_on}", 2
@@ -66,6 +74,7 @@ def hydra_app(
         A function for `console_scripts` and `__main__`. Errors meant for the user end it with one
         paragraph on standard error and exit code 2, Ctrl-C with 130. In a multirun such an error
         ends only its own job; the exit code then is 1. An interruption ends the whole multirun.
+        With HYDRA_FULL_ERROR=1 every error keeps its trace.
     """
     register()
 
@@ -78,7 +87,7 @@ def hydra_app(
             return work(cfg, multirun)
         except (Exception, KeyboardInterrupt) as error:
             told = explain(error, cfg.run_id)
-            if told is None:
+            if told is None or os.environ.get("HYDRA_FULL_ERROR"):
                 raise
             text, code = told
             sys.stderr.write(f"\n{text}\n")

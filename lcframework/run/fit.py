@@ -62,10 +62,9 @@ def keep_record(trainer: pl.Trainer, folder: Path, record: dict[str, Any]) -> No
     from lcframework.run.figures import run_figures  # matplotlib: not needed by other ranks
 
     write_json(folder / FILE_NAME, record)
-    run_figures(folder, record, baselines_of([record]))
-    log.info(
-        "Written: %s and the pictures and tables in %s", folder / FILE_NAME, folder / "figures"
-    )
+    pictures = run_figures(folder, record, baselines_of([record]))
+    drawn = ", ".join(["results.json", *(f"figures/{path.name}" for path in pictures)])
+    log.info("Written to %s: %s", folder, drawn)
 
 
 def run_record(

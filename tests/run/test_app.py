@@ -5,6 +5,7 @@ import re
 import signal
 
 import pytest
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lcframework.errors import DataError, RunInterrupted
 from lcframework.run.app import explain
@@ -18,6 +19,7 @@ from lcframework.run.lightning_habits import interruptible
         (KeyboardInterrupt(), "run_id=mine", 130),
         (RunInterrupted("Saved.", signal.SIGINT), "Saved. To go on.*run_id=mine", 130),
         (RunInterrupted("Saved.", signal.SIGTERM), "run_id=mine", 143),
+        (MisconfigurationException("No gpu."), "No gpu.*lcf doctor", 2),
         (OSError(errno.ENOSPC, "No space left", "metrics.csv"), "full.*metrics.csv.*run_id", 2),
     ],
 )
