@@ -67,9 +67,9 @@ def _input(model: Architecture) -> list[Component]:
         parts.append(
             ext.extension(
                 "token dropout rescaling",
-                4 * STD + OPLUS,
-                3 * S_STD + S_OPLUS + N * d * S_STD,
-                "count the masked tokens, their share, 1 -, divide, multiply",
+                4 * STD + OPLUS + 1,
+                3 * S_STD + S_OPLUS + 2 * N * d * S_STD,
+                "masked tokens to 0, count them, their share, 1 -, divide, multiply",
             )
         )
     if model.embedding_scale:

@@ -4,7 +4,7 @@ The depths are the paper's as far as known: its body was not available, so each 
 here, by counting the levels of the computation (see `how`). Sizes are counted here.
 """
 
-from lcframework.circuits.component import Component, of_paper, series
+from lcframework.circuits.component import Component, extension, of_paper, series
 from lcframework.circuits.polynomial import Polynomial, as_polynomial, var
 from lcframework.circuits.symbols import (
     EXP,
@@ -116,12 +116,17 @@ def attention_layer(
     )
     depth = scores.depth + 3 * (STD + OPLUS)
     how = "entries 4 (d_std + d_⊕) + d_△ + d_exp; row sums and division 1; A X, W_V 2"
-    if not rotary:
-        depth = 7 * (STD + OPLUS) + EXP
-        size = size.substitute({"s_tri": 0})
-        how = "as with RoPE, without d_△ (an upper bound: there is no R to multiply by)"
     parameters = (heads + 2 * kv_heads) * head_dim * d
-    return of_paper("attention layer", depth, size, how, parameters)
+    if rotary:
+        return of_paper("attention layer", depth, size, how, parameters)
+    return extension(
+        "attention layer without RoPE",
+        7 * (STD + OPLUS) + EXP,
+        size.substitute({"s_tri": 0}),
+        "as with RoPE, without d_△ (an upper bound: there is no R to multiply by)",
+        parameters,
+        ("rope", "here"),
+    )
 
 
 def mlp_layer(

@@ -108,6 +108,13 @@ def test_heads_change_the_size_and_not_the_depth():
     assert grouped.parameters < many.parameters
 
 
+def test_attention_without_rope_has_no_trigonometry_and_is_an_extension():
+    one = paper.attention_layer(64, 2, 2, 32, rotary=False)
+    assert one.depth == 7 * (STD + OPLUS) + EXP
+    assert one.tag == "extension"
+    assert "s_tri" not in one.size.variables
+
+
 def test_a_matrix_product_costs_its_products_and_sums():
     size = paper.matrix_product(3, 5, 7).size
     assert size.coefficients() == {"s_std": 105, "s_oplus": 21}

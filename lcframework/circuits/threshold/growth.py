@@ -106,12 +106,13 @@ def _panel(axes, rows: Sequence[dict[str, Any]], key: str) -> None:
     top = max(row[key] for row in rows)
     if key == "depth":
         for depth, some in at_depth.items():
-            # Below its line where another line runs close above.
-            crowded = any(depth < other < 1.4 * depth for other in at_depth)
+            end = max(row["value"] for row in rows if row["circuit"] in some)
             axes.annotate(
-                ", ".join(some), (rows[0]["value"], depth), (3, -11 if crowded else 4),
-                textcoords="offset points", fontsize=8,
+                ", ".join(some), (end, depth), (7, 0), textcoords="offset points", fontsize=8,
+                va="center",
             )  # fmt: skip
+        values = [row["value"] for row in rows]
+        axes.set_xlim(min(values) * 0.85, max(values) * 3)
         axes.set_yticks(list(at_depth), [str(depth) for depth in at_depth])
         axes.minorticks_off()
         axes.set_ylim(0.8, top * 1.8)
