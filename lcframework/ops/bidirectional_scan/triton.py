@@ -34,9 +34,9 @@ WIDE, NARROW = 64, 32
 BUSY = 2
 """Programs per multiprocessor quarter from which on the wide tile is taken: fewer do not hide their
 latencies."""
-BY_FMA = 2
-"""States whose exponentials the wide forward kernels make by multiply-adds: there the
-special-function unit binds, in all others the number of instructions."""
+BY_FMA = 0
+"""States whose exponentials the wide forward kernels make by multiply-adds instead of the
+special-function unit. None: on an H200 the unit does not bind yet, and two were slower."""
 FORWARD_AHEAD, BACKWARD_AHEAD = 4, 2
 """Steps whose inputs are fetched ahead; the second divides SPAN."""
 FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 168, 168, 232

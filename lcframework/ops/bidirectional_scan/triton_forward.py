@@ -3,7 +3,7 @@
 One program walks one work item (a piece of a segment) for BE channels, its states in registers,
 first forward and then backward in time, so nothing is flipped; the second walk adds what the first
 one wrote and applies the gate. B and C lie interleaved in float32, (2, T, 2 N), so that a step
-fetches both with eight wide loads. Exponentials bind: POLY of the N states take theirs from
+fetches both with eight wide loads. POLY of the N states take their exponentials from
 multiply-adds instead of the special-function unit.
 
 What changes from pack to pack is not specialised on, or training would compile anew.
