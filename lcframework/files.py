@@ -41,12 +41,16 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, record: Any) -> None:
     """Write strict JSON atomically."""
-    text = json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"
-    _replace(path, lambda temporary: _write_text(temporary, text))
+    write_text(path, json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text)
+
+    _replace(path, write)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], missing: str = "") -> None:

@@ -1,13 +1,13 @@
 """The run directory's `config.yaml`: written once, compared on every later start in the same
 directory."""
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from lcframework.errors import RunDirError
+from lcframework.files import write_text
 from lcframework.run.results import FILE_NAME as RESULTS
 from lcframework.run.results import git_revision
 
@@ -82,8 +82,5 @@ def record_config(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 f"Start this one under "
                 "another name with run_id=NAME, or restore the old values to resume it."
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".yaml.tmp")
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
-    os.replace(temporary, path)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain)))
     return plain
