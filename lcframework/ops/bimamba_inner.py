@@ -106,11 +106,11 @@ def _inner_backward(
     d_low = torch.bmm(ddt, dt_proj.to(x.dtype))
     d_projected = torch.cat([d_low, dB.to(x.dtype), dC.to(x.dtype)], 2)
     d_x_proj = torch.bmm(d_projected.transpose(1, 2), x)
-    dx = torch.baddbmm(dx, d_projected, x_proj.to(x.dtype))
+    dx.baddbmm_(d_projected, x_proj.to(x.dtype))
     room = room_in_segment(cu_seqlens, xz.shape[0])
     d_conv = conv_backward(xz[:, :E], conv_weight, conv_bias, room, True, dx, d_xz[:, :E])
     grads = (*d_conv, d_x_proj, d_dt_proj, d_bias, dA, dD)
-    found: Any = (g.to(p.dtype) for g, p in zip(grads, parameters, strict=True))
+    found: Any = (g.to(p.dtype).contiguous() for g, p in zip(grads, parameters, strict=True))
     return d_xz, *found
 
 

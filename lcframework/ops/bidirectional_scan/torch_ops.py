@@ -97,7 +97,7 @@ def scan_backward(
     arguments = (x, dt, A, B, C, D, bias, z, initial)
     grads = (*found[:7], dz, found[7])
     return tuple(  # type: ignore[return-value]
-        x.new_empty(0) if one is None or grad is None else grad.to(one.dtype)
+        x.new_empty(0) if one is None or grad is None else grad.to(one.dtype).contiguous()
         for one, grad in zip(arguments, grads, strict=True)
     )
 

@@ -14,6 +14,7 @@ import functools
 import importlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,18 +30,14 @@ from lcframework.ops.bidirectional_scan.work_items import (
 
 SPAN = 256
 """Steps after which the backward pass starts its running sums anew."""
-WIDE, NARROW = 64, 32
-"""Channels of one program, which is one warp; the backward kernels take the wide one."""
-BUSY = 2
-"""Programs per multiprocessor quarter from which on the wide tile is taken: fewer do not hide their
-latencies."""
+TILE = 64
+"""Channels of one program, which is one warp."""
 BY_FMA = 0
-"""States whose exponentials the wide forward kernels make by multiply-adds instead of the
-special-function unit. None: on an H200 the unit does not bind yet, and two were slower."""
-FORWARD_AHEAD, BACKWARD_AHEAD = 4, 2
-"""Steps whose inputs are fetched ahead; the second divides SPAN."""
-FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 168, 168, 232
-"""Registers per thread: as many as leave twelve, twelve and eight warps on a multiprocessor."""
+"""States whose exponentials the forward kernels make by multiply-adds instead of the
+special-function unit."""
+FORWARD_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 2, 1, 1
+FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
+"""Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
 MOST_STATES = 32
 GATE_ROWS, GATE_CHANNELS = 4, 256
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
@@ -134,14 +131,9 @@ class Call:
             x.is_cuda,
         )
 
-    def grid(self, tile: int, directions: int = 2, rows: int | None = None) -> tuple[int, int, int]:
+    def grid(self, directions: int = 2, rows: int | None = None) -> tuple[int, int, int]:
         """Channel tiles x work items x directions."""
-        return -(-self.E // tile), self.items.count if rows is None else rows, directions
-
-    def tile(self, directions: int) -> int:
-        """Channels of a program when `directions` grid rows share the work."""
-        programs = self.items.count * -(-self.E // WIDE) * directions
-        return WIDE if programs >= BUSY * quarters(self.x.device) else NARROW
+        return -(-self.E // TILE), self.items.count if rows is None else rows, directions
 
     def states(self, count: int) -> Tensor:
         """Room for `count` states per direction: (2, count, NP, E) float32."""
@@ -151,19 +143,43 @@ class Call:
         """Room for `count` vectors over channels per direction: (2, count, E) float32."""
         return self.x.new_empty(2, count, self.E, dtype=torch.float32)
 
-    def forward_walk(self, tile: int) -> dict:
-        """Keyword arguments of the forward kernels that walk."""
+    def forward_walk(self, *others: Tensor) -> dict:
+        """Keyword arguments of the forward kernels that walk; `others` are rows of channels that
+        they read beside x and dt."""
         # Without softplus a step may be negative, a decay above 1.
-        by_fma = BY_FMA if tile == WIDE and self.softplus and self.fast else 0
-        return {"BE": tile, "POLY": by_fma, **self._walk(FORWARD_AHEAD, FORWARD_REGISTERS)}
+        poly = BY_FMA if self.softplus and self.fast else 0
+        return {"POLY": poly, **self._walk(FORWARD_UNROLL, FORWARD_REGISTERS, others, 4, 0)}
 
-    def backward_walk(self, registers: int) -> dict:
-        """Keyword arguments of the two walks of the backward pass."""
-        return {"BE": WIDE, "SPAN": SPAN, "POLY": 0, **self._walk(BACKWARD_AHEAD, registers)}
+    def backward_walk(self, unroll: int, registers: int, dy: Tensor, wide: int) -> dict:
+        """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside
+        maps, x, dt and dy."""
+        brief = self.fast and self.x.dtype == torch.bfloat16 and self.NP <= 16
+        common = self._walk(unroll, registers, (dy,), 3, wide)
+        return {"SPAN": SPAN, "BRIEF": brief, **common}
 
-    def _walk(self, ahead: int, registers: int) -> dict:
-        common = {"SOFTPLUS": self.softplus, "N": self.NP, "AHEAD": ahead, "FAST": self.fast}
-        return {**common, "num_warps": 1, **({"maxnreg": registers} if self.fast else {})}
+    def _walk(
+        self, unroll: int, registers: int, others: Sequence[Tensor], rows: int, wide: int
+    ) -> dict:
+        size = self.x.element_size()
+        slot = 8 * self.NP + rows * TILE * size + wide
+        return {
+            "SOFTPLUS": self.softplus,
+            "N": self.NP,
+            "UNROLL": unroll,
+            "FAST": self.fast,
+            "STAGED": self.fast and self._aligned(self.x, self.dt, *others),
+            "SLOT": max(512, 1 << (slot - 1).bit_length()),
+            "num_warps": 1,
+            **({"maxnreg": registers} if self.fast else {}),
+        }
+
+    def _aligned(self, *rows: Tensor) -> bool:
+        """Whether every row begins at a multiple of the 16 bytes that are copied at a time."""
+        strides = [self.E, *(one.stride(-2) for one in rows if one.shape[-2] > 1)]
+        size = self.x.element_size()
+        return all(one.data_ptr() % 16 == 0 for one in rows) and all(
+            stride * size % 16 == 0 for stride in strides
+        )
 
 
 def padded_states(states: int) -> int:
@@ -199,24 +215,18 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
     if items.split or start is not None:
         own, total = call.states(items.count), call.vectors(items.count)
         if items.split:
-            tile = call.tile(2)
-            _kernels("triton_borders").contribution_kernel[call.grid(tile)](
-                call.x, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds,
-                items.links,
-                items.order, call.T, call.E, items.count, **call.forward_walk(tile),
-            )  # fmt: skip
+            _contributions(call, call.x, own, total, forward=True)
         entering = _cross_borders(call, own, total, start, backward=False)
     out = torch.empty_like(call.x[0])
     y = torch.empty_like(out) if keep and z is not None else out
     last = call.states(items.count) if want_finals else dummy
-    tile = call.tile(1)
-    kernels.scan_kernel[call.grid(tile, 1)](
-        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, out if z is None else z, y,
-        out,
+    gate = out if z is None else z
+    kernels.scan_kernel[call.grid(1)](
+        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, gate, y, out,
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
-        out.stride(0) if z is None else z.stride(0), items.count,
+        gate.stride(0), items.count,
         ENTER=entering is not None, LAST=want_finals, GATE=z is not None, KEEP=keep or z is None,
-        **call.forward_walk(tile),
+        **call.forward_walk(y, gate),
     )  # fmt: skip
     finals = None
     if want_finals:
@@ -247,14 +257,24 @@ def entering_shape(
     )
 
 
+def _contributions(call: Call, values: Tensor, own: Tensor, total: Tensor, forward: bool) -> None:
+    """Fill own and total; see `contribution_kernel`."""
+    items = call.items
+    _kernels("triton_borders").contribution_kernel[call.grid()](
+        values, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds, items.links,
+        items.order, call.T, call.E, items.count,
+        FORWARD=forward, **call.forward_walk(values),
+    )  # fmt: skip
+
+
 def _cross_borders(call: Call, own, total, start, backward: bool) -> Tensor:
     """What enters each item (2, I, NP, E); see `border_kernel`."""
     entering = call.states(call.items.count)
     segments = call.items.first.numel() - 1
-    _kernels("triton_borders").border_kernel[call.grid(NARROW, 2, segments)](
+    _kernels("triton_borders").border_kernel[call.grid(2, segments)](
         own, total, call.rate, call.rate if start is None else start, entering, call.items.first,
         call.items.count, segments, call.E,
-        START=start is not None, BACKWARD=backward, N=call.NP, BE=NARROW, FAST=call.fast,
+        START=start is not None, BACKWARD=backward, N=call.NP, BE=TILE, FAST=call.fast,
         num_warps=1,
     )  # fmt: skip
     return entering
@@ -267,12 +287,7 @@ def _leaving(call: Call, dy: Tensor, end: Tensor | None) -> Tensor | None:
         return None
     own, total = call.states(items.count), call.vectors(items.count)
     if items.split:
-        tile = call.tile(2)
-        _kernels("triton_borders").adjoint_contribution_kernel[call.grid(tile)](
-            call.dt, call.bias, call.rate, call.maps, dy, own, total, items.bounds, items.links,
-            items.order,
-            call.T, call.E, items.count, **call.forward_walk(tile),
-        )  # fmt: skip
+        _contributions(call, dy, own, total, forward=False)
     return _cross_borders(call, own, total, end, backward=True)
 
 
@@ -291,7 +306,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
     taken."""
     kernels = _kernels("triton_backward")
 
-    items, grid, tiles = call.items, call.grid(WIDE), -(-call.E // WIDE)
+    items, grid, tiles = call.items, call.grid(), -(-call.E // TILE)
     leaving = _leaving(call, dy, end)
     q = call.x.new_empty(2, call.T, call.E, dtype=torch.float32)
     dC, dB = (q.new_empty(tiles, 2, call.T, call.NP) for _ in range(2))
@@ -301,7 +316,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
         call.x, call.dt, call.bias, call.rate, call.maps, dy, q, dC, span_state, span_step, d_rate,
         call.rate if entering is None else entering, items.bounds, items.spans, items.order,
         call.T, call.E, items.count, items.n_spans,
-        ENTER=entering is not None, **call.backward_walk(REPLAY_REGISTERS),
+        ENTER=entering is not None, **call.backward_walk(REPLAY_UNROLL, REPLAY_REGISTERS, dy, 0),
     )  # fmt: skip
     dx, ddt = torch.empty_like(call.x), torch.empty_like(call.dt)
     d_bias, d_skip = call.vectors(items.count), call.vectors(items.count)
@@ -310,7 +325,8 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
         call.x, call.dt, call.bias, call.rate, call.maps, call.skip, dy, q, span_state, span_step,
         call.rate if leaving is None else leaving, dx, ddt, dB, d_rate, d_bias, d_skip, arriving,
         items.bounds, items.spans, items.order, call.T, call.E, items.count, items.n_spans,
-        LEAVE=leaving is not None, ARRIVE=want_initial, **call.backward_walk(ADJOINT_REGISTERS),
+        LEAVE=leaving is not None, ARRIVE=want_initial, 
+        **call.backward_walk(ADJOINT_UNROLL, ADJOINT_REGISTERS, dy, 4 * TILE),
     )  # fmt: skip
     dA = d_rate.sum(1)[:, : call.N].transpose(1, 2) * LN_2
     d_initial = None

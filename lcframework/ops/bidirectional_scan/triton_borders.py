@@ -7,23 +7,31 @@ both for all pieces at once, a second one goes from border to border. Legend as 
 import triton
 import triton.language as tl
 
-from lcframework.ops.bidirectional_scan.triton_forward import (
-    item_bounds,
-    maps_ahead,
-    state_offset,
-)
+from lcframework.ops.bidirectional_scan.triton_forward import item_bounds, state_offset
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
     decay_of,
     exp2,
+    halves,
+    halves_of_states,
     load_maps,
-    load_rows,
-    load_rows_back,
+    load_pair,
     load_states,
-    prefetch,
     step_size,
+    store_halves,
     store_states,
+    whole,
     zero_states,
+)
+from lcframework.ops.bidirectional_scan.triton_ring import (
+    bytes_before,
+    maps_from,
+    pair_from,
+    ring_address,
+    send_first,
+    sources_of,
+    strides_of,
+    turn,
 )
 
 
@@ -38,59 +46,108 @@ def has_neighbour(links, item, d, AFTER: tl.constexpr):
         return tl.where(d == 0, before_in_pack, after_in_pack) != 0
 
 
+@triton.constexpr_function
+def contribution_sizes(states, size):
+    """Bytes that a step's rows take in a slot: one map and two rows of channels."""
+    return (4 * states, 64 * size, 64 * size)
+
+
+@triton.jit
+def contribution_step(
+    step,
+    added,
+    h,
+    rates,
+    one_map,
+    N: tl.constexpr,
+    FORWARD: tl.constexpr,
+    POLY: tl.constexpr,
+    FAST: tl.constexpr,
+):
+    """One step of one channel per lane: the state decays before, the adjoint after it is added
+    to."""
+    after = ()
+    for n in tl.static_range(N):
+        decay = decay_of(step * rates[n], n < POLY, FAST)
+        if FORWARD:
+            after = after + (decay * h[n] + added * one_map[n],)
+        else:
+            after = after + (decay * (h[n] + added * one_map[n]),)
+    return after
+
+
 @triton.jit(do_not_specialize=["T", "n_items"])
 def contribution_kernel(
-    x, dt, bias, rate, maps, own, total, bounds, links, order, T, E, n_items,
-    SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
-    AHEAD: tl.constexpr, FAST: tl.constexpr,
+    values, dt, bias, rate, maps, own, total, bounds, links, order, T, E, n_items,
+    FORWARD: tl.constexpr, SOFTPLUS: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
+    UNROLL: tl.constexpr, FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
-    """Last state from zero, own (2, I, N, E), and sum of steps, total (2, I, E), of items that
-    another one follows."""
-    item, d = tl.load(order + tl.program_id(1)), tl.program_id(2)
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
+    """What items add to what crosses their borders, own (2, I, N, E), and their sums of steps,
+    total (2, I, E).
+
+    FORWARD, with `values` x (2, T, E): the last state from zero, of items that another one follows.
+    Else, with `values` dy (T, E): the decayed adjoint of the state that enters, when nothing is
+    known of later items, of items that follow another one.
+    """
+    TYPE: tl.constexpr = dt.dtype.element_ty
+    SIZE: tl.constexpr = TYPE.primitive_bitwidth // 8
+    BE: tl.constexpr = 64
+    tile, item, d = tl.program_id(0), tl.load(order + tl.program_id(1)), tl.program_id(2)
+    e = tile * BE + tl.arange(0, BE)
+    lane = tl.arange(0, BE // 2)
     inside = e < E
     first, sense, steps = item_bounds(bounds, item, d)
-    steps = tl.where(has_neighbour(links, item, d, True), steps, 0)
+    steps = tl.where(has_neighbour(links, item, d, FORWARD), steps, 0)
     if steps > 0:
-        row = first + d * T
+        token = first
+        value_row = first + d * T
+        maps_at = maps
+        if not FORWARD:
+            token = first + (steps - 1) * sense
+            value_row = token
+            maps_at = maps + N
+            sense = -sense
+        row = token + d * T
         stride = sense * E
-        rates = load_states(rate + d * N * E, E, e, inside, N)
-        add = tl.load(bias + d * E + e, mask=inside, other=0.0)
-        h = zero_states(add, N)
-        through = add * 0.0
-        x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
-        xs = load_rows(x_at, stride, e, inside, steps, AHEAD)
-        dts = load_rows(dt_at, stride, e, inside, steps, AHEAD)
-        B = load_maps(maps_at, N, FAST)
-        for begin in range(0, steps, AHEAD):
-            later_xs = ()
-            later_dts = ()
-            for k in tl.static_range(AHEAD):
-                i = begin + k
-                x_t = xs[k].to(tl.float32)
-                step = tl.where(i < steps, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
-                x_at += stride
-                dt_at += stride
-                later = inside & (i + AHEAD < steps)
-                later_xs = later_xs + (
-                    tl.load(x_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),
-                )
-                later_dts = later_dts + (
-                    tl.load(dt_at + (AHEAD - 1) * stride + e, mask=later, other=0.0),
-                )
-                B_next = maps_ahead(maps_at, sense, i, steps, N, N, FAST)
-                u = step * x_t * LN_2
-                through += step
-                after = ()
-                for n in tl.static_range(N):
-                    decay = decay_of(step * rates[n], n < POLY, FAST)
-                    after = after + (decay * h[n] + u * B[n],)
-                h = after
-                B = B_next
-            xs = later_xs
-            dts = later_dts
-        store_states(own + state_offset(d, item, n_items, N, E), h, E, e, inside, N)
-        tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)
+        rates0, rates1 = halves_of_states(load_states(rate + d * N * E, E, e, inside, N), N)
+        add0, add1 = halves(tl.load(bias + d * E + e, mask=inside, other=0.0))
+        h0 = zero_states(add0, N)
+        h1 = zero_states(add0, N)
+        through0 = add0 * 0.0
+        through1 = add0 * 0.0
+        value_at, dt_at, maps_at = values + value_row * E, dt + row * E, maps_at + row * (2 * N)
+        if STAGED:
+            SIZES: tl.constexpr = contribution_sizes(N, SIZE)
+            from_tile = tile * BE
+            room = (E - from_tile) * SIZE
+            long = stride * SIZE
+            bases = (maps_at, value_at + from_tile, dt_at + from_tile)
+            sources, sizes = sources_of(bases, (4 * N, room, room), SIZES, lane)
+            strides = strides_of((sense * (8 * N), long, long), SIZES, lane)
+            ring = ring_address(n_items, SLOT)
+            sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
+        for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
+            if STAGED:
+                sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
+                one_map = maps_from(slot, N)
+                value0, value1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
+                raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
+            else:
+                one_map = load_maps(maps_at + i * sense * (2 * N), N, FAST)
+                value0, value1 = load_pair(value_at + i * stride, e, inside)
+                raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
+            step0 = step_size(raw0, add0, SOFTPLUS, FAST)
+            step1 = step_size(raw1, add1, SOFTPLUS, FAST)
+            through0 += step0
+            through1 += step1
+            if FORWARD:
+                value0 *= step0 * LN_2
+                value1 *= step1 * LN_2
+            h0 = contribution_step(step0, value0, h0, rates0, one_map, N, FORWARD, POLY, FAST)
+            h1 = contribution_step(step1, value1, h1, rates1, one_map, N, FORWARD, POLY, FAST)
+        store_halves(own + state_offset(d, item, n_items, N, E), h0, h1, E, e, inside, N)
+        vector = (d * n_items + item.to(tl.int64)) * E + e
+        tl.store(total + vector, whole(through0, through1), mask=inside)
 
 
 @triton.jit(do_not_specialize=["n_items", "S"])
@@ -121,60 +178,3 @@ def border_kernel(
         for n in tl.static_range(N):
             after = after + (mine[n] + exp2(through * rates[n], FAST) * h[n],)
         h = after
-
-
-@triton.jit(do_not_specialize=["T", "n_items"])
-def adjoint_contribution_kernel(
-    dt, bias, rate, maps, dy, own, total, bounds, links, order, T, E, n_items,
-    SOFTPLUS: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr,
-    AHEAD: tl.constexpr, FAST: tl.constexpr,
-):  # fmt: skip
-    """Decayed adjoint of the state that enters an item, when nothing is known of later ones, own
-    (2, I, N, E), and sum of steps, total (2, I, E), of items that follow another one."""
-    item, d = tl.load(order + tl.program_id(1)), tl.program_id(2)
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
-    inside = e < E
-    first, sense, steps = item_bounds(bounds, item, d)
-    steps = tl.where(has_neighbour(links, item, d, False), steps, 0)
-    if steps > 0:
-        row = first + d * T
-        stride = sense * E
-        end = (steps + AHEAD - 1) // AHEAD * AHEAD
-        rates = load_states(rate + d * N * E, E, e, inside, N)
-        add = tl.load(bias + d * E + e, mask=inside, other=0.0)
-        g = zero_states(add, N)
-        through = add * 0.0
-        maps_at = maps + row * (2 * N) + N
-        dt_at = dt + (row + (end - 1) * sense) * E
-        dy_at = dy + (first + (end - 1) * sense) * E
-        dts = load_rows_back(dt_at, stride, e, inside, end, steps, AHEAD)
-        dys = load_rows_back(dy_at, stride, e, inside, end, steps, AHEAD)
-        for begin in range(0, end, AHEAD):
-            later_dts = ()
-            later_dys = ()
-            for k in tl.static_range(AHEAD):
-                i = end - 1 - begin - k
-                step = tl.where(i < steps, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
-                dy_t = dys[k].to(tl.float32)
-                later = inside & (i >= AHEAD)
-                later_dts = later_dts + (
-                    tl.load(dt_at - AHEAD * stride + e, mask=later, other=0.0),
-                )
-                later_dys = later_dys + (
-                    tl.load(dy_at - AHEAD * stride + e, mask=later, other=0.0),
-                )
-                dt_at -= stride
-                dy_at -= stride
-                at = tl.minimum(i, steps - 1) * sense * (2 * N)
-                prefetch(maps_at + tl.maximum(i - 8, 0) * sense * (2 * N), FAST)
-                C = load_maps(maps_at + at, N, FAST)
-                through += step
-                after = ()
-                for n in tl.static_range(N):
-                    decay = decay_of(step * rates[n], n < POLY, FAST)
-                    after = after + (decay * (g[n] + C[n] * dy_t),)
-                g = after
-            dts = later_dts
-            dys = later_dys
-        store_states(own + state_offset(d, item, n_items, N, E), g, E, e, inside, N)
-        tl.store(total + (d * n_items + item.to(tl.int64)) * E + e, through, mask=inside)

@@ -1,15 +1,17 @@
 """The forward kernels of the bidirectional selective scan.
 
-One program walks one work item (a piece of a segment) for BE channels, its states in registers,
-first forward and then backward in time, so nothing is flipped; the second walk adds what the first
-one wrote and applies the gate. B and C lie interleaved in float32, (2, T, 2 N), so that a step
-fetches both with eight wide loads. POLY of the N states take their exponentials from
-multiply-adds instead of the special-function unit.
+One program is one warp. It walks one work item (a piece of a segment) for BE = 64 channels, two
+neighbours per lane, its states in registers, first forward and then backward in time, so nothing is
+flipped; the second walk adds what the first one wrote and applies the gate. B and C lie side by
+side in float32, (2, T, 2 N). Rows come through shared memory (STAGED, see `triton_ring`) where
+addresses are aligned for that, else straight from global memory. POLY of the N states take their
+exponentials from multiply-adds instead of the special-function unit.
 
 What changes from pack to pack is not specialised on, or training would compile anew.
 
 Legend: T tokens, E channels, N states (padded), I work items, d direction; steps are kept times
-log2(e), see `triton_math.step_size`. Offsets are int64: packs exceed 2^31 elements."""
+log2(e), see `triton_math.step_size`; names ending in 0 and 1 are a lane's even and odd channel.
+Offsets are int64: packs exceed 2^31 elements."""
 
 import triton
 import triton.language as tl
@@ -17,14 +19,26 @@ import triton.language as tl
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
     decay_of,
+    halves,
+    halves_of_states,
     load_maps,
-    load_rows,
+    load_pair,
     load_states,
-    prefetch,
     sigmoid,
     step_size,
-    store_states,
+    store_halves,
+    whole,
     zero_states,
+)
+from lcframework.ops.bidirectional_scan.triton_ring import (
+    bytes_before,
+    maps_from,
+    pair_from,
+    ring_address,
+    send_first,
+    sources_of,
+    strides_of,
+    turn,
 )
 
 
@@ -46,94 +60,100 @@ def state_offset(d, item, n_items, N, E):
 
 
 @triton.jit
-def maps_ahead(maps_at, sense, i, steps, COUNT: tl.constexpr, N: tl.constexpr, FAST: tl.constexpr):
-    """The maps of the step after step i, `maps_at` being the first step's; past the end those of
-    the last one. What lies eight steps ahead is asked for."""
-    last = steps - 1
-    prefetch(maps_at + tl.minimum(i + 8, last) * sense * (2 * N), FAST)
-    return load_maps(maps_at + tl.minimum(i + 1, last) * sense * (2 * N), COUNT, FAST)
+def scan_step(
+    step, u, skipped, h, rates, BC, N: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr
+):
+    """One step of one channel per lane: (states, output)."""
+    total = skipped
+    after = ()
+    for n in tl.static_range(N):
+        state = decay_of(step * rates[n], n < POLY, FAST) * h[n] + u * BC[n]
+        total += state * BC[N + n]
+        after = after + (state,)
+    return after, total
 
 
 @triton.jit
 def walk(
-    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e, inside,
+    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, tile, ring,
     T, E, z_stride, d,
     SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr,
     GATE: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
-    AHEAD: tl.constexpr,
-    FAST: tl.constexpr,
+    UNROLL: tl.constexpr, FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """One direction of one work item. SECOND adds to what lies in `y`; with GATE it writes `out`,
     and `y` only with KEEP."""
+    TYPE: tl.constexpr = x.dtype.element_ty
+    SIZE: tl.constexpr = TYPE.primitive_bitwidth // 8
+    BE: tl.constexpr = 64
+    e = tile * BE + tl.arange(0, BE)
+    lane = tl.arange(0, BE // 2)
+    inside = e < E
     first, sense, steps = item_bounds(bounds, item, d)
     row = first + d * T
-    rates = load_states(rate + d * N * E, E, e, inside, N)
-    add = tl.load(bias + d * E + e, mask=inside, other=0.0)
-    straight = tl.load(skip + d * E + e, mask=inside, other=0.0)
-    h = zero_states(add, N)
+    rates0, rates1 = halves_of_states(load_states(rate + d * N * E, E, e, inside, N), N)
+    add0, add1 = halves(tl.load(bias + d * E + e, mask=inside, other=0.0))
+    skip0, skip1 = halves(tl.load(skip + d * E + e, mask=inside, other=0.0))
+    h0 = zero_states(add0, N)
+    h1 = zero_states(add0, N)
     if ENTER:
-        h = load_states(entering + state_offset(d, item, n_items, N, E), E, e, inside, N)
+        here = state_offset(d, item, n_items, N, E)
+        h0, h1 = halves_of_states(load_states(entering + here, E, e, inside, N), N)
     stride, gate_stride = sense * E, sense * z_stride
     x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
     y_at, z_at, out_at = y + first * E, z + first * z_stride, out + first * E
-    xs = load_rows(x_at, stride, e, inside, steps, AHEAD)
-    dts = load_rows(dt_at, stride, e, inside, steps, AHEAD)
-    ys = xs
-    zs = xs
-    if SECOND:
-        ys = load_rows(y_at, stride, e, inside, steps, AHEAD)
-        if GATE:
-            zs = load_rows(z_at, gate_stride, e, inside, steps, AHEAD)
-    BC = load_maps(maps_at, 2 * N, FAST)
-    for begin in range(0, steps, AHEAD):
-        later_xs = ()
-        later_dts = ()
-        later_ys = ()
-        later_zs = ()
-        for k in tl.static_range(AHEAD):
-            i = begin + k
-            live = i < steps
-            x_t = xs[k].to(tl.float32)
-            step = tl.where(live, step_size(dts[k], add, SOFTPLUS, FAST), 0.0)
-            later = inside & (i + AHEAD < steps)
-            later_xs = later_xs + (tl.load(x_at + AHEAD * stride + e, mask=later, other=0.0),)
-            later_dts = later_dts + (tl.load(dt_at + AHEAD * stride + e, mask=later, other=0.0),)
-            BC_next = maps_ahead(maps_at, sense, i, steps, 2 * N, N, FAST)
-            u = step * x_t * LN_2
-            total = straight * x_t
-            after = ()
-            for n in tl.static_range(N):
-                decay = decay_of(step * rates[n], n < POLY, FAST)
-                state = decay * h[n] + u * BC[n]
-                total += state * BC[N + n]
-                after = after + (state,)
-            h = after
-            BC = BC_next
-            if SECOND:
-                total += ys[k].to(tl.float32)
-                later_ys = later_ys + (tl.load(y_at + AHEAD * stride + e, mask=later, other=0.0),)
-                if GATE:
-                    z_t = zs[k].to(tl.float32)
-                    later_zs = later_zs + (
-                        tl.load(z_at + AHEAD * gate_stride + e, mask=later, other=0.0),
-                    )
-                    gated = total * z_t * sigmoid(z_t, FAST)
-                    tl.store(out_at + e, gated.to(out.dtype.element_ty), mask=inside & live)
-            if KEEP or not (SECOND and GATE):
-                tl.store(y_at + e, total.to(y.dtype.element_ty), mask=inside & live)
-            x_at += stride
-            dt_at += stride
-            y_at += stride
-            z_at += gate_stride
-            out_at += stride
-        xs = later_xs
-        dts = later_dts
+    if STAGED:
+        SIZES: tl.constexpr = walk_sizes(N, SIZE, SECOND, GATE)
+        from_tile = tile * BE
+        bases = (maps_at, x_at + from_tile, dt_at + from_tile, y_at + from_tile, z_at + from_tile)
+        long = stride * SIZE
+        longs = (sense * (8 * N), long, long, long, gate_stride * SIZE)
+        room = (E - from_tile) * SIZE
+        rooms = (8 * N, room, room, room, room)
+        sources, sizes = sources_of(bases, rooms, SIZES, lane)
+        strides = strides_of(longs, SIZES, lane)
+        sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
+    for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
+        if STAGED:
+            sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
+            BC = maps_from(slot, 2 * N)
+            x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
+            raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
+        else:
+            BC = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+            x0, x1 = load_pair(x_at + i * stride, e, inside)
+            raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
+        step0 = step_size(raw0, add0, SOFTPLUS, FAST)
+        step1 = step_size(raw1, add1, SOFTPLUS, FAST)
+        u0 = step0 * x0 * LN_2
+        u1 = step1 * x1 * LN_2
+        h0, total0 = scan_step(step0, u0, skip0 * x0, h0, rates0, BC, N, POLY, FAST)
+        h1, total1 = scan_step(step1, u1, skip1 * x1, h1, rates1, BC, N, POLY, FAST)
         if SECOND:
-            ys = later_ys
+            if STAGED:
+                y0, y1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
+            else:
+                y0, y1 = load_pair(y_at + i * stride, e, inside)
+            total0 += y0
+            total1 += y1
             if GATE:
-                zs = later_zs
+                if STAGED:
+                    z0, z1 = pair_from(slot + bytes_before(SIZES, 4), lane, TYPE)
+                else:
+                    z0, z1 = load_pair(z_at + i * gate_stride, e, inside)
+                gated = whole(total0 * z0 * sigmoid(z0, FAST), total1 * z1 * sigmoid(z1, FAST))
+                tl.store(out_at + i * stride + e, gated.to(TYPE), mask=inside)
+        if KEEP or not (SECOND and GATE):
+            tl.store(y_at + i * stride + e, whole(total0, total1).to(TYPE), mask=inside)
     if LAST:
-        store_states(last + state_offset(d, item, n_items, N, E), h, E, e, inside, N)
+        store_halves(last + state_offset(d, item, n_items, N, E), h0, h1, E, e, inside, N)
+
+
+@triton.constexpr_function
+def walk_sizes(states, size, second, gate):
+    """Bytes that the streams of a walk take in a slot: maps, x, dt, and in the second walk y and
+    z."""
+    return (8 * states,) + (64 * size,) * (4 if second and gate else 3 if second else 2)
 
 
 @triton.jit(do_not_specialize=["T", "n_items"])
@@ -141,18 +161,21 @@ def scan_kernel(
     x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride,
     n_items,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr, GATE: tl.constexpr,
-    KEEP: tl.constexpr, N: tl.constexpr, BE: tl.constexpr, POLY: tl.constexpr, AHEAD: tl.constexpr,
-    FAST: tl.constexpr,
+    KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr, UNROLL: tl.constexpr,
+    FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
-    """Both directions of one work item and BE channels: y (T, E) their sum, out (T, E) gated."""
+    """Both directions of one work item and 64 channels: y (T, E) their sum, out (T, E) gated."""
     item = tl.load(order + tl.program_id(1))
-    e = tl.program_id(0) * BE + tl.arange(0, BE)
+    ring = 0
+    if STAGED:
+        ring = ring_address(n_items, SLOT)
     for d in tl.static_range(2):
         walk(
-            x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, e,
-            e < E,
-            T, E, z_stride, d, d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, AHEAD, FAST,
+            x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items,
+            tl.program_id(0), ring, T, E, z_stride, d,
+            d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, UNROLL, FAST, STAGED, SLOT,
         )  # fmt: skip
+        tl.debug_barrier()  # what one lane wrote, another one's copy reads
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -12,18 +12,6 @@ import triton.language as tl
 LN_2 = tl.constexpr(0.6931471805599453)
 LOG2_E = tl.constexpr(1.4426950408889634)
 
-# Lanes whose bit of the mask is 0 keep $1 and send $2, the others keep $2 and send $1; what is kept
-# and what arrives are added. n values over 32 lanes thus become n / 2: half the shuffles and
-# additions of a sum over lanes for each value.
-MERGE = tl.constexpr(
-    "{ .reg .pred p; .reg .b32 t, s, k; and.b32 t, $3, $4; setp.ne.u32 p, t, 0;"
-    " selp.b32 s, $1, $2, p; selp.b32 k, $2, $1, p; shfl.sync.bfly.b32 t, s, $4, 0x1f, 0xffffffff;"
-    " add.f32 $0, k, t; }"
-)
-SPREAD = tl.constexpr(
-    "{ .reg .b32 t; shfl.sync.bfly.b32 t, $1, $2, 0x1f, 0xffffffff; add.f32 $0, $1, t; }"
-)
-
 
 @triton.jit
 def exp2(v, FAST: tl.constexpr):
@@ -136,34 +124,9 @@ def load_maps(p, COUNT: tl.constexpr, FAST: tl.constexpr):
 
 
 @triton.jit
-def load_rows(p, stride, e, inside, left, COUNT: tl.constexpr):
-    """Tuple of COUNT rows of channels, `stride` apart; zeros from row `left` on."""
-    out = ()
-    for k in tl.static_range(COUNT):
-        out = out + (tl.load(p + k * stride + e, mask=inside & (k < left), other=0.0),)
-    return out
-
-
-@triton.jit
-def load_rows_back(p, stride, e, inside, end, steps, COUNT: tl.constexpr):
-    """Tuple of the rows end - 1, end - 2, ... of an item, the first of them at `p`; zeros where
-    there is no step."""
-    out = ()
-    for k in tl.static_range(COUNT):
-        i = end - 1 - k
-        there = inside & (i >= 0) & (i < steps)
-        out = out + (tl.load(p - k * stride + e, mask=there, other=0.0),)
-    return out
-
-
-@triton.jit
-def prefetch(p, FAST: tl.constexpr):
-    """Ask for the line at `p` to be brought into the L2 cache."""
-    if FAST:
-        tl.inline_asm_elementwise(
-            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [p],
-            dtype=tl.int32, is_pure=False, pack=1,
-        )  # fmt: skip
+def load_pair(p, e, inside):
+    """The even and the odd channels of a row at `p`, in float32; zeros outside."""
+    return halves(tl.load(p + e, mask=inside, other=0.0).to(tl.float32))
 
 
 @triton.jit
@@ -220,70 +183,3 @@ def store_halves(p, even, odd, E, e, inside, N: tl.constexpr):
     """`store_states` of vectors given as halves."""
     for n in tl.static_range(N):
         tl.store(p + n * E + e, whole(even[n], odd[n]), mask=inside)
-
-
-@triton.jit
-def merge(a, b, lane, mask):
-    """Add over pairs of lanes that differ in the bit `mask`: `a` in lanes without it, `b` in lanes
-    with it."""
-    return tl.inline_asm_elementwise(
-        MERGE, "=f,f,f,r,r", [a, b, lane, mask], dtype=tl.float32, is_pure=True, pack=1
-    )
-
-
-@triton.jit
-def add_share(shares, before, share, lane, n: tl.constexpr, FAST: tl.constexpr):
-    """Append the share of state n to the tuple that `store_lane_sums` takes; with FAST odd ones are
-    merged with the one before at once, so that few are alive at a time."""
-    if not FAST:
-        return shares + (share,)
-    elif n % 2 == 1:
-        return shares + (merge(before, share, lane, 1),)
-    else:
-        return shares
-
-
-@triton.jit
-def merge_all(v, lane, mask, COUNT: tl.constexpr):
-    """2 COUNT values over lanes to COUNT; see `merge`."""
-    out = ()
-    for j in tl.static_range(COUNT):
-        out = out + (merge(v[2 * j], v[2 * j + 1], lane, mask),)
-    return out
-
-
-@triton.jit
-def spread(v, mask):
-    """Add the value of the lane that differs in the bit `mask`."""
-    return tl.inline_asm_elementwise(
-        SPREAD, "=f,f,r", [v, mask], dtype=tl.float32, is_pure=True, pack=1
-    )
-
-
-@triton.jit
-def store_lane_sums(p, shares, lane, live, N: tl.constexpr, FAST: tl.constexpr):
-    """Write the sums over 32 lanes of N vectors to N neighbouring addresses, N a power of two from
-    2 to 32; `shares` comes from `add_share`. Nothing is written unless `live`."""
-    if FAST:
-        v = shares
-        if N >= 4:
-            v = merge_all(v, lane, 2, N // 4)
-        if N >= 8:
-            v = merge_all(v, lane, 4, N // 8)
-        if N >= 16:
-            v = merge_all(v, lane, 8, N // 16)
-        if N >= 32:
-            v = merge_all(v, lane, 16, N // 32)
-        total = v[0]
-        if N < 4:
-            total = spread(total, 2)
-        if N < 8:
-            total = spread(total, 4)
-        if N < 16:
-            total = spread(total, 8)
-        if N < 32:
-            total = spread(total, 16)
-        tl.store(p + (lane & (N - 1)), total, mask=(lane < N) & live)
-    else:
-        for n in tl.static_range(N):
-            tl.store(p + n, tl.sum(shares[n], 0), mask=live)
