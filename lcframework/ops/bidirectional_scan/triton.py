@@ -325,7 +325,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
         call.x, call.dt, call.bias, call.rate, call.maps, call.skip, dy, q, span_state, span_step,
         call.rate if leaving is None else leaving, dx, ddt, dB, d_rate, d_bias, d_skip, arriving,
         items.bounds, items.spans, items.order, call.T, call.E, items.count, items.n_spans,
-        LEAVE=leaving is not None, ARRIVE=want_initial, 
+        LEAVE=leaving is not None, ARRIVE=want_initial,
         **call.backward_walk(ADJOINT_UNROLL, ADJOINT_REGISTERS, dy, 4 * TILE),
     )  # fmt: skip
     dA = d_rate.sum(1)[:, : call.N].transpose(1, 2) * LN_2

@@ -105,9 +105,9 @@ def send(sources, sizes, strides, target, on):
     addresses."""
     after = ()
     for j in tl.static_range(len(sources)):
+        does = (on & (sizes[j] >= 0)).to(tl.int32)
         tl.inline_asm_elementwise(
-            COPY, "=r,r,l,r,r",
-            [target + j * 512, sources[j], tl.maximum(sizes[j], 0), (on & (sizes[j] >= 0)).to(tl.int32)],
+            COPY, "=r,r,l,r,r", [target + j * 512, sources[j], tl.maximum(sizes[j], 0), does],
             dtype=tl.int32, is_pure=False, pack=1,
         )  # fmt: skip
         after = after + (sources[j] + strides[j],)
@@ -151,9 +151,9 @@ def pair_from(at, lane, DTYPE: tl.constexpr):
     """The even and the odd channel of each lane's pair, two float32 vectors, from the row of
     channels at `at`."""
     address = at + lane * (DTYPE.primitive_bitwidth // 4)
-    if DTYPE == tl.bfloat16:
+    if tl.bfloat16 == DTYPE:
         asm: tl.constexpr = PAIR_BF16
-    elif DTYPE == tl.float16:
+    elif tl.float16 == DTYPE:
         asm: tl.constexpr = PAIR_F16
     else:
         asm: tl.constexpr = PAIR_F32
