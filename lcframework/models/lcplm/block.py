@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lcframework.ops.bidirectional_scan import bidirectional_scan, choose_backend
+from lcframework.ops.rms_norm import branch_norm
 from lcframework.ops.short_conv import bidirectional_short_conv
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -135,5 +136,5 @@ class Block(nn.Module):
 
     def forward(self, residual: Tensor, cu_seqlens: Tensor, max_len: int | None = None) -> Tensor:
         """(T, d) residual stream in, the same out."""
-        mixed = self.mixer(self.norm(residual), cu_seqlens, max_len)
-        return residual + mixed.to(residual.dtype)
+        normed, residual = branch_norm(residual, self.norm.weight, self.norm.eps)
+        return residual + self.mixer(normed, cu_seqlens, max_len)

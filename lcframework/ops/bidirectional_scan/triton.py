@@ -35,7 +35,7 @@ TILE = 64
 BY_FMA = 0
 """States whose exponentials the forward kernels make by multiply-adds instead of the
 special-function unit."""
-FORWARD_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 2, 1, 1
+FORWARD_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 1, 1
 FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
 """Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
 MOST_STATES = 32

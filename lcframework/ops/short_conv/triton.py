@@ -9,10 +9,11 @@ from torch import Tensor
 from lcframework.ops.pack_cache import kept_with
 from lcframework.ops.short_conv.taps import distance_to_border
 
-ROWS, CHANNELS = 16, 128
-"""Tile of the forward kernel, four warps."""
-CHUNK, LANES = 128, 64
-"""Tokens that a backward program walks over, and its channels, one warp."""
+ROWS, CHANNELS, WARPS = 8, 512, 4
+"""Tile of the forward kernel."""
+CHUNK, BLOCK, LANES = 125, 8, 64
+"""Tokens that a backward program walks over, tokens at a time, and channels, one warp. CHUNK and
+the K - 1 = 3 tokens that its neighbour looks at are full blocks."""
 
 
 def room_in_segment(cu_seqlens: Tensor, tokens: int) -> Tensor:
@@ -32,7 +33,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor, room: Tensor, silu: bo
     grid = (-(-E // CHANNELS), -(-T // ROWS))
     kernels.conv_kernel[grid](
         x, _taps_first(weight), bias.float().contiguous(), room, out, T, E, x.stride(0),
-        TAPS=weight.shape[2], SILU=silu, ROWS=ROWS, BE=CHANNELS, FAST=x.is_cuda, num_warps=4,
+        TAPS=weight.shape[2], SILU=silu, ROWS=ROWS, BE=CHANNELS, FAST=x.is_cuda, num_warps=WARPS,
     )  # fmt: skip
     return out
 
@@ -51,7 +52,7 @@ def conv_backward(
     kernels.conv_backward_kernel[(-(-E // LANES), shares)](
         x, _taps_first(weight), bias.float().contiguous(), room, dout, dx, d_weight, d_bias,
         T, E, x.stride(0), dx.stride(0),
-        TAPS=K, SILU=silu, CHUNK=CHUNK, BE=LANES, FAST=x.is_cuda, num_warps=1,
+        TAPS=K, SILU=silu, CHUNK=CHUNK, ROWS=BLOCK, BE=LANES, FAST=x.is_cuda, num_warps=1,
     )  # fmt: skip
     return d_weight.sum(0).transpose(1, 2), d_bias.sum(0)
 
