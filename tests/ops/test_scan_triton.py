@@ -93,6 +93,12 @@ def test_channels_over_several_tiles_and_segments_over_several_items(split, monk
     compare([0, 40, 41, 60], 70, 3, torch.float32, True, 2e-5)
 
 
+@pytest.mark.parametrize("together", [0, 10**9], ids=["one program", "two programs"])
+def test_both_directions_in_one_program_or_two(together, monkeypatch):
+    monkeypatch.setattr(host, "TOGETHER", together)
+    compare([0, 20, 21], 66, 3, torch.float32, True, 2e-5)
+
+
 def test_without_softplus():
     compare([0, 20], 3, 2, torch.float32, False, 2e-5, softplus=False)
 
@@ -108,6 +114,15 @@ def test_half_precision(dtype):
 @pytest.mark.parametrize("channels", [64, 200])
 def test_full_size(cu, channels):
     compare(cu, channels, 16, torch.float32, True, 1e-4, exact="chunked")
+
+
+@pytest.mark.skipif(not CUDA, reason="asynchronous copies and tensor cores need a GPU")
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("channels", [192, 200, 36])
+def test_every_precision_with_rows_that_are_aligned_or_not(dtype, channels):
+    tolerance = 1e-4 if dtype == torch.float32 else 2e-2
+    compare(LARGE["mix"], channels, 16, dtype, True, tolerance, exact="chunked")
 
 
 @pytest.mark.skipif(not CUDA, reason="full sizes need a GPU; the interpreter is too slow")

@@ -38,6 +38,9 @@ special-function unit."""
 FORWARD_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 1, 1
 FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
 """Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
+TOGETHER = 2
+"""Programs per multiprocessor quarter from which on one forward program takes both directions.
+Fewer do not hide their latencies: then each direction gets a program of its own."""
 MOST_STATES = 32
 GATE_ROWS, GATE_CHANNELS = 4, 256
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
@@ -221,13 +224,21 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
     y = torch.empty_like(out) if keep and z is not None else out
     last = call.states(items.count) if want_finals else dummy
     gate = out if z is None else z
-    kernels.scan_kernel[call.grid(1)](
-        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, gate, y, out,
+    apart = call.items.count * call.grid()[0] < TOGETHER * quarters(call.x.device)
+    written = call.x.new_empty(2, call.T, call.E) if apart else y
+    options = {"GATE": z is not None, "KEEP": keep or z is None}
+    kernels.scan_kernel[call.grid(2 if apart else 1)](
+        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, gate, written, out,
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
-        gate.stride(0), items.count,
-        ENTER=entering is not None, LAST=want_finals, GATE=z is not None, KEEP=keep or z is None,
-        **call.forward_walk(y, gate),
+        gate.stride(0), items.count, ENTER=entering is not None, LAST=want_finals, APART=apart,
+        **({"GATE": False, "KEEP": True} if apart else options),
+        **call.forward_walk(written, gate),
     )  # fmt: skip
+    if apart:
+        kernels.sum_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
+            written, gate, y, out, call.T, call.E, gate.stride(0), **options,
+            ROWS=GATE_ROWS, BE=GATE_CHANNELS, FAST=call.fast, num_warps=4,
+        )  # fmt: skip
     finals = None
     if want_finals:
         ends = torch.stack([last[0, items.first[1:] - 1], last[1, items.first[:-1]]])

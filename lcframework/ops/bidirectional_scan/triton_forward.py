@@ -80,9 +80,10 @@ def walk(
     SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr,
     GATE: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
     UNROLL: tl.constexpr, FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
+    APART: tl.constexpr,
 ):  # fmt: skip
     """One direction of one work item. SECOND adds to what lies in `y`; with GATE it writes `out`,
-    and `y` only with KEEP."""
+    and `y` only with KEEP. APART: each direction has a `y` of its own."""
     TYPE: tl.constexpr = x.dtype.element_ty
     SIZE: tl.constexpr = TYPE.primitive_bitwidth // 8
     BE: tl.constexpr = 64
@@ -101,7 +102,10 @@ def walk(
         h0, h1 = halves_of_states(load_states(entering + here, E, e, inside, N), N)
     stride, gate_stride = sense * E, sense * z_stride
     x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
-    y_at, z_at, out_at = y + first * E, z + first * z_stride, out + first * E
+    y_row = first
+    if APART:
+        y_row = row
+    y_at, z_at, out_at = y + y_row * E, z + first * z_stride, out + first * E
     if STAGED:
         SIZES: tl.constexpr = walk_sizes(N, SIZE, SECOND, GATE)
         from_tile = tile * BE
@@ -162,20 +166,49 @@ def scan_kernel(
     n_items,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr, GATE: tl.constexpr,
     KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr, UNROLL: tl.constexpr,
-    FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
+    FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr, APART: tl.constexpr,
 ):  # fmt: skip
-    """Both directions of one work item and 64 channels: y (T, E) their sum, out (T, E) gated."""
+    """64 channels of one work item: y (T, E) the sum of both directions, out (T, E) gated. APART:
+    one direction only, into y (2, T, E); `sum_kernel` does the rest."""
     item = tl.load(order + tl.program_id(1))
     ring = 0
     if STAGED:
         ring = ring_address(n_items, SLOT)
-    for d in tl.static_range(2):
+    if APART:
         walk(
             x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items,
-            tl.program_id(0), ring, T, E, z_stride, d,
-            d == 1, SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, UNROLL, FAST, STAGED, SLOT,
+            tl.program_id(0), ring, T, E, z_stride, tl.program_id(2),
+            False, SOFTPLUS, ENTER, LAST, False, True, N, POLY, UNROLL, FAST, STAGED, SLOT, True,
         )  # fmt: skip
-        tl.debug_barrier()  # what one lane wrote, another one's copy reads
+    else:
+        for d in tl.static_range(2):
+            walk(
+                x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items,
+                tl.program_id(0), ring, T, E, z_stride, d, d == 1,
+                SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, UNROLL, FAST, STAGED, SLOT, False,
+            )  # fmt: skip
+            tl.debug_barrier()  # what one lane wrote, another one's copy reads
+
+
+@triton.jit(do_not_specialize=["T"])
+def sum_kernel(
+    apart, z, y, out, T, E, z_stride,
+    GATE: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, BE: tl.constexpr,
+    FAST: tl.constexpr,
+):  # fmt: skip
+    """y (T, E), the sum over directions of apart (2, T, E), with KEEP; out = y silu(z) with
+    GATE."""
+    t = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    e = tl.program_id(0) * BE + tl.arange(0, BE)[None, :]
+    inside = (t < T) & (e < E)
+    total = tl.load(apart + t * E + e, mask=inside, other=0.0).to(tl.float32)
+    total += tl.load(apart + (t + T) * E + e, mask=inside, other=0.0).to(tl.float32)
+    if KEEP:
+        tl.store(y + t * E + e, total.to(y.dtype.element_ty), mask=inside)
+    if GATE:
+        gate = tl.load(z + t * z_stride + e, mask=inside, other=0.0).to(tl.float32)
+        gated = total * gate * sigmoid(gate, FAST)
+        tl.store(out + t * E + e, gated.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["T"])
