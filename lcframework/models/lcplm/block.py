@@ -131,10 +131,11 @@ class Block(nn.Module):
 
     def __init__(self, d_model: int, norm_eps: float, mixer: BiMambaS) -> None:
         super().__init__()
+        self.norm_eps = norm_eps
         self.norm = nn.RMSNorm(d_model, eps=norm_eps)
         self.mixer = mixer
 
     def forward(self, residual: Tensor, cu_seqlens: Tensor, max_len: int | None = None) -> Tensor:
         """(T, d) residual stream in, the same out."""
-        normed, residual = branch_norm(residual, self.norm.weight, self.norm.eps)
+        normed, residual = branch_norm(residual, self.norm.weight, self.norm_eps)
         return residual + self.mixer(normed, cu_seqlens, max_len)
