@@ -5,7 +5,8 @@ Run: python benchmarks/bidirectional_scan.py. The peer is the module `selective_
 mamba-ssm; without it only our times are written. `mix` packs real protein lengths; there the peer
 gets its best batch of equal lengths (at most a tenth of padding), and its time is given for as many
 real residues. `exponentials` counts those of the recurrence's forward pass, against the
-special-function units' 16 per clock and multiprocessor."""
+special-function units' 16 per clock and multiprocessor; `memory traffic` counts each input read
+once and each output written once, against the memory's clock and width."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -154,11 +155,19 @@ def measure(name: str, lengths: list[int], channels: int) -> list[Row]:
             found.append(Row(f"{name}, {case}", "time", "ms", ours))
     rate = exponentials / times["ours"][0] * 1e3
     found.append(Row(f"{name}, forward", "exponentials", "1/s", rate, limit=limit))
+    moved = 2 * sum(lengths) * (6 * channels + 4 * STATES)  # x, dt twice each, z, out; maps
+    card = torch.cuda.get_device_properties(0)
+    width = 2 * card.memory_clock_rate * 1e3 * card.memory_bus_width / 8
+    speed = moved / times["ours"][0] * 1e3
+    found.append(Row(f"{name}, forward", "memory traffic", "bytes/s", speed, limit=width))
     return found
 
 
 def main() -> None:
-    rows = [row for shape in SHAPES for row in measure(*shape)]
+    rows: list[Row] = []
+    for shape in SHAPES:
+        rows += measure(*shape)
+        torch.cuda.empty_cache()
     write_results("bidirectional_scan", rows)
 
 

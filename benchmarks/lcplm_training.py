@@ -2,10 +2,11 @@
 equal size.
 
 A step is forward, cross-entropy over all tokens, backward and fused AdamW, bfloat16 autocast,
-float32 parameters. Run: python benchmarks/lcplm_training.py [--models ours,published,transformer]
+float32 parameters. Run: python benchmarks/lcplm_training.py [--models 'ours;published']
 [--cases 96M] [--steps 8]. Peers that are not installed are left out, and said so. `mix` packs real
-protein lengths; there the published form and our padded one get their best batch of equal lengths
-(at most a tenth of padding), and real residues are counted."""
+protein lengths; there the peers get their best batch of equal lengths (at most a tenth of padding),
+`ours, padded` takes proteins of that mix as they come, padded to the longest, and real residues are
+counted."""
 
 import argparse
 import gzip
@@ -85,6 +86,22 @@ def ours(case: Case) -> tuple[nn.Module, Callable[[nn.Module], Tensor]]:
     return model, lambda m: F.cross_entropy(m(tokens, borders, max(case.lengths)).float(), tokens)
 
 
+PADDED_ROWS = 16
+"""Proteins of the padded batch, about as many positions as the pack has."""
+
+
+def ours_padded(case: Case):
+    if not case.residues:
+        raise NotPaddedError
+    lengths = case.lengths[:PADDED_ROWS]
+    equal = (max(lengths),) * len(lengths)
+    return ours(Case(case.name, case.d_model, case.layers, case.transformer_layers, equal))
+
+
+class NotPaddedError(Exception):
+    """Equal lengths need no padding."""
+
+
 def rectangle(case: Case) -> tuple[int, int, int]:
     if not case.residues:
         return len(case.lengths), case.lengths[0], sum(case.lengths)
@@ -140,7 +157,12 @@ def measure(build, case: Case, steps: int) -> tuple[float, float]:
 
 
 def compare_case(case: Case, models: list[str], steps: int) -> list[Row]:
-    builders = {"ours": ours, "published": published, "transformer": transformer}
+    builders = {
+        "ours": ours,
+        "ours, padded": ours_padded,
+        "published": published,
+        "transformer": transformer,
+    }
     found: dict[str, tuple[float, float]] = {}
     for name in models:
         try:
@@ -148,7 +170,13 @@ def compare_case(case: Case, models: list[str], steps: int) -> list[Row]:
         except ImportError as error:
             print(f"{case.name}: {name} left out: {error}", flush=True)
             continue
-        tokens = sum(case.lengths) if name == "ours" else rectangle(case)[2]
+        except NotPaddedError:
+            continue
+        tokens = rectangle(case)[2]
+        if name == "ours":
+            tokens = sum(case.lengths)
+        elif name == "ours, padded":
+            tokens = sum(case.lengths[:PADDED_ROWS])
         found[name] = tokens / seconds, peak
         print(f"{case.name}: {name} {tokens / seconds:,.0f} tokens/s, {peak:.1f} GB", flush=True)
         torch.cuda.empty_cache()
@@ -172,7 +200,7 @@ def compare_case(case: Case, models: list[str], steps: int) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="ours,published,transformer")
+    parser.add_argument("--models", default="ours;ours, padded;published;transformer")
     parser.add_argument("--cases", default="", help="only cases whose name holds one of these")
     parser.add_argument("--steps", type=int, default=8)
     arguments = parser.parse_args()
@@ -180,8 +208,8 @@ def main() -> None:
     rows: list[Row] = []
     for case in cases():
         if any(one in case.name for one in wanted):
-            rows += compare_case(case, arguments.models.split(","), arguments.steps)
-    write_results("lcplm_training", rows)
+            rows += compare_case(case, arguments.models.split(";"), arguments.steps)
+            write_results("lcplm_training", rows)
 
 
 if __name__ == "__main__":

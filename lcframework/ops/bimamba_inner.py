@@ -24,7 +24,7 @@ from lcframework.ops.short_conv.triton import conv_backward, conv_forward, room_
 
 
 def _scan_call(
-    xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, projected
+    xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, projected, keep
 ):
     """(the scan's call, its inputs x (2, T, E), the maps (2, T, R + 2 N)); `projected` may be
     known."""
@@ -35,7 +35,7 @@ def _scan_call(
         projected = torch.bmm(x, x_proj.to(x.dtype).transpose(1, 2))
     dt = torch.bmm(projected[..., :R], dt_proj.to(x.dtype).transpose(1, 2))
     B, C = projected[..., R : R + N], projected[..., R + N :]
-    return Call.of(x, dt, A, B, C, D, dt_bias, cu_seqlens, longest, True), x, projected
+    return Call.of(x, dt, A, B, C, D, dt_bias, cu_seqlens, longest, True, keep), x, projected
 
 
 @torch.library.custom_op("lcframework::bimamba_inner", mutates_args=())
@@ -58,7 +58,7 @@ def _inner(
     check_borders(cu_seqlens, xz.shape[0])
     check_finite(xz=xz, conv_weight=conv_weight, x_proj=x_proj, dt_proj=dt_proj, A=A, D=D)
     call, _, projected = _scan_call(
-        xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, None
+        xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, longest, None, keep
     )
     out, y, entering, _ = run_forward(call, xz[:, call.E :], None, keep, False)
     if not keep:
@@ -96,7 +96,7 @@ def _inner_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the first eight arguments of `_inner`, each in its argument's dtype."""
     parameters = (conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D)
-    call, x, _ = _scan_call(xz, *parameters, cu_seqlens, longest, projected)
+    call, x, _ = _scan_call(xz, *parameters, cu_seqlens, longest, projected, True)
     E, R = call.E, dt_proj.shape[2]
     d_xz = torch.empty_like(xz)
     dy = gate_gradients(call, grad.contiguous(), xz[:, E:], y, d_xz[:, E:])

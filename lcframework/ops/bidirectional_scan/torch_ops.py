@@ -45,7 +45,7 @@ def scan(
     """(out, final states, sum of directions before the gate, entering states); arguments as
     `scan_triton`, `keep` what the backward pass needs."""
     check_runnable(x, A.shape[2])
-    call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus)
+    call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus, keep)
     out, y, entering, finals = run_forward(call, z, initial, keep, want_finals)
     kept_y = y if keep and z is not None else None
     kept_entering = entering if keep else None
@@ -87,7 +87,7 @@ def scan_backward(
     softplus: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, dt, A, B, C, D, bias, z and initial, each in its argument's dtype."""
-    call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus)
+    call = Call.of(x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus, True)
     dy, dz = grad_out.contiguous(), None
     if z is not None:
         dz = torch.empty(z.shape, dtype=z.dtype, device=z.device)

@@ -36,6 +36,7 @@ BY_FMA = 0
 """States whose exponentials the forward kernels make by multiply-adds instead of the
 special-function unit."""
 FORWARD_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 1, 1
+APART_UNROLL = 1
 FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
 """Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
 TOGETHER = 2
@@ -112,8 +113,9 @@ class Call:
     fast: bool
 
     @classmethod
-    def of(cls, x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus) -> "Call":
-        """Bring the arguments of `scan_triton` into the kernels' layout."""
+    def of(cls, x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus, training) -> "Call":
+        """Bring the arguments of `scan_triton` into the kernels' layout; `training` as
+        `work_items`."""
         states = A.shape[2]
         padded = padded_states(states)
         maps = torch.cat([_padded(B, 2, padded), _padded(C, 2, padded)], 2)
@@ -123,7 +125,9 @@ class Call:
             x.shape[2],
             states,
             padded,
-            work_items(cu_seqlens, x.shape[1], longest, x.shape[2], quarters(x.device), SPAN),
+            work_items(
+                cu_seqlens, x.shape[1], longest, x.shape[2], quarters(x.device), SPAN, training
+            ),
             x,
             dt,
             maps,
@@ -146,12 +150,12 @@ class Call:
         """Room for `count` vectors over channels per direction: (2, count, E) float32."""
         return self.x.new_empty(2, count, self.E, dtype=torch.float32)
 
-    def forward_walk(self, *others: Tensor) -> dict:
+    def forward_walk(self, *others: Tensor, unroll: int = FORWARD_UNROLL) -> dict:
         """Keyword arguments of the forward kernels that walk; `others` are rows of channels that
         they read beside x and dt."""
         # Without softplus a step may be negative, a decay above 1.
         poly = BY_FMA if self.softplus and self.fast else 0
-        return {"POLY": poly, **self._walk(FORWARD_UNROLL, FORWARD_REGISTERS, others, 4, 0)}
+        return {"POLY": poly, **self._walk(unroll, FORWARD_REGISTERS, others, 4, 0)}
 
     def backward_walk(self, unroll: int, registers: int, dy: Tensor, wide: int) -> dict:
         """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside
@@ -232,7 +236,7 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
         gate.stride(0), items.count, ENTER=entering is not None, LAST=want_finals, APART=apart,
         **({"GATE": False, "KEEP": True} if apart else options),
-        **call.forward_walk(written, gate),
+        **call.forward_walk(written, gate, unroll=APART_UNROLL if apart else FORWARD_UNROLL),
     )  # fmt: skip
     if apart:
         kernels.sum_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
@@ -254,10 +258,10 @@ def entering_shape(
     has_initial: bool,
     device: torch.device,
 ) -> tuple[int, ...]:
-    """Shape of the entering states that `run_forward` returns for `size` (T, E), (0,) where it
-    returns none."""
+    """Shape of the entering states that `run_forward` returns in training for `size` (T, E), (0,)
+    where it returns none."""
     tokens, channels = (int(one) for one in size)
-    whole, piece = lengths_for(tokens, channels, quarters(device))
+    whole, piece = lengths_for(tokens, longest, segments, channels, quarters(device), True)
     if longest <= whole and not has_initial:
         return (0,)
     return (

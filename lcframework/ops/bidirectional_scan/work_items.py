@@ -2,8 +2,9 @@
 
 A work item is a segment, or a piece of a long one. Pieces cost a second pass over the pack, which
 finds what enters each of them; so a segment is cut only if it would keep one program busy for
-longer than the rest of the GPU needs for everything else, and then finely. The host never waits for
-the device: the number of items is bounded from above, items beyond the last are empty.
+long, and then finely. The backward pass gains more by pieces than the forward pass: where there is
+none to come, segments of about equal length stay whole unless cutting pays. The host never waits
+for the device: the number of items is bounded from above, items beyond the last are empty.
 
 Legend: T tokens, S segments, I work items, K spans (pieces of items after which the backward walks
 start their sums anew)."""
@@ -16,11 +17,12 @@ from torch import Tensor
 from lcframework.ops.pack_cache import kept_with
 
 SHORTEST_PIECE = 256
-LONGEST_WHOLE = 2.2
-"""A segment stays whole up to this many times a multiprocessor quarter's even share of all
-steps."""
-FINE = 0.5
-"""Length of a cut segment's pieces, in the same unit."""
+LONGEST_WHOLE, FINE = 0.5, 0.2
+"""A segment is cut from this many times a multiprocessor quarter's even share of all steps on, into
+pieces of the second many times that share."""
+ALONE, AGAIN = 1.3, 0.8
+"""Time of a step of a warp that has a multiprocessor quarter to itself, and what cutting adds, in
+units of the time that a step takes where all quarters are full. Measured on an H200."""
 CHANNELS_PER_WARP = 64
 
 
@@ -86,16 +88,29 @@ def item_count(tokens: int, longest: int, segments: int, whole: int, piece: int)
     return segments + (tokens // piece if longest > whole else 0)
 
 
-def lengths_for(tokens: int, channels: int, quarters: int) -> tuple[int, int]:
-    """(longest whole segment, length of a piece) for a GPU of `quarters` multiprocessor
-    quarters."""
+def lengths_for(
+    tokens: int, longest: int, segments: int, channels: int, quarters: int, training: bool
+) -> tuple[int, int]:
+    """(longest whole segment, length of a piece); arguments as `work_items`, and S."""
     share = tokens * -(-channels // CHANNELS_PER_WARP) / quarters
     whole = max(SHORTEST_PIECE, int(LONGEST_WHOLE * share))
-    return whole, max(SHORTEST_PIECE, int(FINE * share))
+    piece = max(SHORTEST_PIECE, int(FINE * share))
+    if training or segments * longest > 2 * tokens:
+        return whole, piece
+    both = 2 * share  # a program takes the directions one after the other
+    if max(ALONE * longest, both) <= both * (1 + AGAIN):
+        return longest, piece
+    return whole, piece
 
 
 def work_items(
-    cu_seqlens: Tensor, tokens: int, longest: int, channels: int, quarters: int, span: int
+    cu_seqlens: Tensor,
+    tokens: int,
+    longest: int,
+    channels: int,
+    quarters: int,
+    span: int,
+    training: bool,
 ) -> WorkItems:
     """The items of a pack, kept with `cu_seqlens`: the layers of a network share one pack.
 
@@ -106,6 +121,9 @@ def work_items(
         channels: E.
         quarters: four times the GPU's number of multiprocessors.
         span: steps of a span.
+        training: whether a backward pass follows, which must find the same items.
     """
-    cut = (tokens, longest, *lengths_for(tokens, channels, quarters), span)
+    segments = cu_seqlens.numel() - 1
+    lengths = lengths_for(tokens, longest, segments, channels, quarters, training)
+    cut = (tokens, longest, *lengths, span)
     return kept_with(cu_seqlens, ("work items", *cut), lambda: WorkItems.cut(cu_seqlens, *cut))

@@ -11,9 +11,9 @@ from lcframework.ops.short_conv.taps import distance_to_border
 
 ROWS, CHANNELS, WARPS = 8, 512, 4
 """Tile of the forward kernel."""
-CHUNK, BLOCK, LANES = 125, 8, 64
-"""Tokens that a backward program walks over, tokens at a time, and channels, one warp. CHUNK and
-the K - 1 = 3 tokens that its neighbour looks at are full blocks."""
+CHUNK, BLOCK, LANES, REGISTERS = 125, 4, 64, 128
+"""Tokens that a backward program, one warp, walks over, tokens at a time, channels, registers per
+thread. CHUNK and the K - 1 = 3 tokens that its neighbour looks at are full blocks."""
 
 
 def room_in_segment(cu_seqlens: Tensor, tokens: int) -> Tensor:
@@ -53,6 +53,7 @@ def conv_backward(
         x, _taps_first(weight), bias.float().contiguous(), room, dout, dx, d_weight, d_bias,
         T, E, x.stride(0), dx.stride(0),
         TAPS=K, SILU=silu, CHUNK=CHUNK, ROWS=BLOCK, BE=LANES, FAST=x.is_cuda, num_warps=1,
+        **({"maxnreg": REGISTERS} if x.is_cuda else {}),
     )  # fmt: skip
     return d_weight.sum(0).transpose(1, 2), d_bias.sum(0)
 
