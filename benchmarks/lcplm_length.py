@@ -6,7 +6,6 @@ protein in one pass. Writes results/lcplm_length.json and results/lcplm_length.p
 
 import time
 
-import matplotlib
 import torch
 from harness import RESULTS, Row, write_results
 
@@ -43,14 +42,20 @@ def main() -> None:
         rows.append(Row(f"96M, {length:,} residues", "time", "s", seconds))
         rows.append(Row(f"96M, {length:,} residues", "peak memory", "GB", peak))
     write_results("lcplm_length", rows)
+    draw(points)
+
+
+def draw(points: list[tuple[int, float, float]]) -> None:
+    """Memory and time by length, each beside a straight line through its last point."""
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     lengths, times, peaks = zip(*points, strict=True)
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    for axis, values, label in zip(
-        axes, (peaks, times), ("peak memory (GB)", "time (s)"), strict=True
-    ):
+    shown = ((peaks, "peak memory (GB)"), (times, "time (s)"))
+    for axis, (values, label) in zip(axes, shown, strict=True):
         axis.plot(lengths, values, "o-")
         axis.plot(lengths, [values[-1] / lengths[-1] * n for n in lengths], ":", label="linear")
         axis.set(xlabel="residues", ylabel=label, xscale="log", yscale="log")
