@@ -4,7 +4,8 @@
 * `configuration.md` from the tree of configs;
 * `reference/<room>.md`, one entry per module, filled from the docstrings by mkdocstrings;
 * the tables of benchmarks: a line `<!-- benchmark: NAME -->` in a page becomes the table of
-  benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them;
+  benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them; their pictures lie beside the
+  pages;
 * tables and pictures of the page on circuits (`<!-- circuits: NAME -->`), by docs_circuits.py.
 
 The navigation is made here too: a page under docs/ that no list below names is added by itself.
@@ -74,7 +75,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         pages[name] = relink((ROOT / source).read_text())
     for room, modules in ROOMS.items():
         pages[f"reference/{room}.md"] = docs_pages.reference(ROOT / "lcframework", room, modules)
-    for name, content in {**pages, **docs_circuits.pictures()}.items():
+    drawn = (ROOT / "benchmarks" / "results").glob("*.png")
+    pictures = docs_circuits.pictures() | {path.name: path.read_bytes() for path in drawn}
+    for name, content in {**pages, **pictures}.items():
         files.append(File.generated(config, name, content=content))
     return files
 

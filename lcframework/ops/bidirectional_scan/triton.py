@@ -34,9 +34,9 @@ TILE = 64
 """Channels of one program, which is one warp."""
 BY_FMA = 0
 """States whose exponentials the forward kernels make by multiply-adds instead of the
-special-function unit."""
-FORWARD_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 1, 1
-APART_UNROLL = 1
+special-function unit. None: on an H200 one or two were slower."""
+FORWARD_UNROLL, APART_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 2, 1, 1
+"""Steps in a loop's body; the second for forward programs of one direction, of which few run."""
 FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
 """Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
 TOGETHER = 2
