@@ -359,3 +359,25 @@ def test_uniref50_is_the_official_release_over_https():
     assert uniref.file_name == "uniref50.fasta.gz"
     for url in (uniref.url, uniref.metalink):
         assert url.startswith("https://ftp.uniprot.org/pub/databases/uniprot/uniref/uniref50/")
+
+
+def test_lcf_data_get_uniref50_resumes_by_the_same_command(server, tmp_path, monkeypatch, capsys):
+    from lcframework.cli.main import main
+
+    server.files["/RELEASE.metalink"] = metalink()
+    declared = source(server, name="uniref50", metalink=f"{server.url}/RELEASE.metalink")
+    monkeypatch.setitem(SOURCES, "uniref50", declared)
+    command = ["data", "get", "uniref50", "--to", str(tmp_path)]
+    server.cuts = [1_000_000]
+    with monkeypatch.context() as once:
+        once.setattr(download, "ATTEMPTS", 1)
+        with pytest.raises(SystemExit) as stopped:
+            main(command)
+    assert stopped.value.code
+    assert "the same command" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "proteins.gz").exists()
+    main(command)
+    assert (tmp_path / "proteins.gz").read_bytes() == CONTENT
+    assert ("/proteins.gz", "bytes=1000000-", '"one"') in server.requests
+    main(command)  # what is there is verified, not fetched again
+    assert names(tmp_path) == ["proteins.gz", "proteins.gz.metalink"]

@@ -87,10 +87,10 @@ def test_equals_reference(name):
 
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
 def test_channels_over_several_tiles_and_segments_over_several_items(split, monkeypatch):
-    monkeypatch.setattr(host, "SPAN", 8)
+    monkeypatch.setattr(host, "SPAN", 4)
     if split:
-        monkeypatch.setattr(work_items, "lengths_for", lambda *_: (30, 16))
-    compare([0, 40, 41, 60], 70, 3, torch.float32, True, 2e-5)
+        monkeypatch.setattr(work_items, "lengths_for", lambda *_: (14, 8))
+    compare([0, 20, 21, 30], 70, 3, torch.float32, True, 2e-5)
 
 
 @pytest.mark.parametrize("together", [0, 10**9], ids=["one program", "two programs"])
@@ -105,7 +105,7 @@ def test_without_softplus():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
-    compare([0, 10, 30], 8, 16, dtype, False, 2e-2)
+    compare([0, 4, 12], 8, 16, dtype, False, 2e-2)
 
 
 @pytest.mark.skipif(not CUDA, reason="full sizes need a GPU; the interpreter is too slow")
@@ -137,10 +137,10 @@ def test_a_protein_of_33000_and_equal_bits():
 
 @pytest.mark.parametrize("magnitude", [1e-6, 1e3])
 def test_extreme_steps_stay_finite(magnitude):
-    values = make([0, 20], 4, 16, torch.float32, False)
+    values = make([0, 8], 4, 16, torch.float32, False)
     values["dt"] = torch.full_like(values["dt"], magnitude)
     values["dt_bias"] = torch.zeros_like(values["dt_bias"])
-    found = run(values, [0, 20], "triton", softplus=False)
+    found = run(values, [0, 8], "triton", softplus=False)
     assert all(torch.isfinite(value).all() for value in found.values())
 
 
