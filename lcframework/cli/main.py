@@ -37,7 +37,8 @@ def _data_list(arguments: argparse.Namespace) -> None:
 
     from lcframework.data.sources import SOURCES
 
-    table = Table("name", "what", "licence", "address")
+    table = Table("name", "what", "licence")
+    table.add_column("address", overflow="fold")
     for source in SOURCES.values():
         table.add_row(source.name, source.description, source.licence, source.url)
     Console().print(table)
