@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lcframework.ops.bidirectional_scan.checks import check_borders, check_finite
+from lcframework.ops.bidirectional_scan.kernel_call import Call
 from lcframework.ops.bidirectional_scan.torch_ops import or_none
 from lcframework.ops.bidirectional_scan.triton import (
-    Call,
     check_runnable,
     entering_shape,
     gate_gradients,

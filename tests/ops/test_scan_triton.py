@@ -6,7 +6,7 @@ On a GPU at full size, on a CPU in Triton's interpreter at small ones.
 import pytest
 import torch
 
-from lcframework.ops.bidirectional_scan import bidirectional_scan, work_items
+from lcframework.ops.bidirectional_scan import bidirectional_scan, kernel_call, work_items
 from lcframework.ops.bidirectional_scan import triton as host
 
 CUDA = torch.cuda.is_available()
@@ -87,7 +87,7 @@ def test_equals_reference(name):
 
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
 def test_channels_over_several_tiles_and_segments_over_several_items(split, monkeypatch):
-    monkeypatch.setattr(host, "SPAN", 4)
+    monkeypatch.setattr(kernel_call, "SPAN", 4)
     if split:
         monkeypatch.setattr(work_items, "lengths_for", lambda *_: (14, 8))
     compare([0, 20, 21, 30], 70, 3, torch.float32, True, 2e-5)

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lcframework.ops.bidirectional_scan.kernel_call import Call, rows_of
 from lcframework.ops.bidirectional_scan.triton import (
-    Call,
     check_runnable,
     entering_shape,
     gate_gradients,
-    rows_of,
     run_backward,
     run_forward,
 )

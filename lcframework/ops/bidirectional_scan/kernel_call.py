@@ -1,0 +1,165 @@
+"""What the launches of one call of the Triton scan share: its tensors in the kernels' layout, its
+work items, and the settings the kernels are compiled with.
+
+Legend as in `triton`.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lcframework.ops.bidirectional_scan.work_items import WorkItems, work_items
+
+SPAN = 256
+"""Steps after which the backward pass starts its running sums anew."""
+TILE = 64
+"""Channels of one program, which is one warp."""
+BY_FMA = 0
+"""States whose exponentials the forward kernels make by multiply-adds instead of the
+special-function unit. None: on an H200 one or two were slower."""
+FORWARD_UNROLL, APART_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 2, 1, 1
+"""Steps in a loop's body; the second for forward programs of one direction, of which few run."""
+FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
+"""Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
+LOG2_E = 1.4426950408889634
+
+
+@functools.cache
+def quarters(device: torch.device) -> int:
+    """Multiprocessor quarters of a GPU, each of which issues for one warp at a time; a nominal
+    number elsewhere."""
+    if device.type != "cuda":
+        return 16
+    return 4 * torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all launches of one call share.
+
+    Attributes:
+        T, E, N, NP: sizes.
+        items: the work items.
+        x, dt: (2, T, E).
+        maps: (2, T, 2 NP) float32, B and C side by side.
+        rate: (2, NP, E) float32, A transposed.
+        skip, bias: (2, E) float32; the bias times log2(e).
+        softplus: whether the step is activated.
+        fast: whether PTX instructions can be used.
+    """
+
+    T: int
+    E: int
+    N: int
+    NP: int
+    items: WorkItems
+    x: Tensor
+    dt: Tensor
+    maps: Tensor
+    rate: Tensor
+    skip: Tensor
+    bias: Tensor
+    softplus: bool
+    fast: bool
+
+    @classmethod
+    def of(cls, x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus, training) -> "Call":
+        """Bring the arguments of `scan_triton` into the kernels' layout; `training` as
+        `work_items`."""
+        states = A.shape[2]
+        padded = padded_states(states)
+        maps = torch.cat([_padded(B, 2, padded), _padded(C, 2, padded)], 2)
+        zeros = A.new_zeros(A.shape[:2], dtype=torch.float32)
+        return cls(
+            x.shape[1],
+            x.shape[2],
+            states,
+            padded,
+            work_items(
+                cu_seqlens, x.shape[1], longest, x.shape[2], quarters(x.device), SPAN, training
+            ),
+            x,
+            dt,
+            maps,
+            _padded(A.transpose(1, 2), 1, padded).contiguous(),
+            zeros if D is None else D.float().contiguous(),
+            zeros if bias is None else (bias.float() * LOG2_E).contiguous(),
+            softplus,
+            x.is_cuda,
+        )
+
+    def grid(self, directions: int = 2, rows: int | None = None) -> tuple[int, int, int]:
+        """Channel tiles x work items x directions."""
+        return -(-self.E // TILE), self.items.count if rows is None else rows, directions
+
+    def states(self, count: int) -> Tensor:
+        """Room for `count` states per direction: (2, count, NP, E) float32."""
+        return self.x.new_empty(2, count, self.NP, self.E, dtype=torch.float32)
+
+    def vectors(self, count: int) -> Tensor:
+        """Room for `count` vectors over channels per direction: (2, count, E) float32."""
+        return self.x.new_empty(2, count, self.E, dtype=torch.float32)
+
+    def forward_walk(self, *others: Tensor, unroll: int = FORWARD_UNROLL) -> dict:
+        """Keyword arguments of the forward kernels that walk; `others` are rows of channels that
+        they read beside x and dt."""
+        # Without softplus a step may be negative, a decay above 1.
+        poly = BY_FMA if self.softplus and self.fast else 0
+        return {"POLY": poly, **self._walk(unroll, FORWARD_REGISTERS, others, 4, 0)}
+
+    def backward_walk(self, unroll: int, registers: int, dy: Tensor, wide: int) -> dict:
+        """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside
+        maps, x, dt and dy."""
+        brief = self.fast and self.x.dtype == torch.bfloat16 and self.NP <= 16
+        common = self._walk(unroll, registers, (dy,), 3, wide)
+        return {"SPAN": SPAN, "BRIEF": brief, **common}
+
+    def _walk(
+        self, unroll: int, registers: int, others: Sequence[Tensor], rows: int, wide: int
+    ) -> dict:
+        size = self.x.element_size()
+        slot = 8 * self.NP + rows * TILE * size + wide
+        return {
+            "SOFTPLUS": self.softplus,
+            "N": self.NP,
+            "UNROLL": unroll,
+            "FAST": self.fast,
+            "STAGED": self.fast and self._aligned(self.x, self.dt, *others),
+            "SLOT": max(512, 1 << (slot - 1).bit_length()),
+            "num_warps": 1,
+            **({"maxnreg": registers} if self.fast else {}),
+        }
+
+    def _aligned(self, *rows: Tensor) -> bool:
+        """Whether every row begins at a multiple of the 16 bytes that are copied at a time."""
+        strides = [self.E, *(one.stride(-2) for one in rows if one.shape[-2] > 1)]
+        size = self.x.element_size()
+        return all(one.data_ptr() % 16 == 0 for one in rows) and all(
+            stride * size % 16 == 0 for stride in strides
+        )
+
+
+def padded_states(states: int) -> int:
+    """States that the kernels compute with: a power of two, at least the four of one wide load."""
+    return max(4, 1 << (states - 1).bit_length())
+
+
+def _padded(value: Tensor, axis: int, size: int) -> Tensor:
+    """Float32 with zeros behind the states, up to `size` along `axis` of three."""
+    missing = size - value.shape[axis]
+    pad = (0, missing) if axis == 2 else (0, 0, 0, missing)
+    return torch.nn.functional.pad(value.float(), pad) if missing else value.float()
+
+
+def rows_of(states_2SEN: Tensor, call: Call) -> Tensor:
+    """(2, S, E, N) -> (2, S, NP, E)."""
+    missing = call.NP - call.N
+    return torch.nn.functional.pad(states_2SEN.float(), (0, missing)).transpose(2, 3).contiguous()
+
+
+def columns_of(states: Tensor, call: Call) -> Tensor:
+    """(2, S, NP, E) -> (2, S, E, N)."""
+    return states[:, :, : call.N].transpose(2, 3)
