@@ -1,4 +1,4 @@
-"""Squeezed attention: the PyTorch path against the float64 loops, and both against plain softmax."""
+"""Squeezed attention: the PyTorch path against float64 loops, both against plain softmax."""
 
 import dataclasses
 import math

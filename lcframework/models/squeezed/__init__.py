@@ -1,0 +1,11 @@
+"""Squeezed Attention (arXiv 2411.09688) for Hugging Face decoders: importing this registers
+`attn_implementation="squeezed"`."""
+
+from lcframework.models.squeezed.answers import Answer
+from lcframework.models.squeezed.attention import register
+from lcframework.models.squeezed.context import SqueezedContext
+from lcframework.models.squeezed.rules import Squeeze
+
+register()
+
+__all__ = ["Answer", "Squeeze", "SqueezedContext"]
