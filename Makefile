@@ -1,7 +1,8 @@
 # make quickstart   install into .venv and train two small protein models on the embedded sample
 # make test         install what the tests need and run them
+# make demo-circuits  what threshold circuits say about Llama, Qwen, ESM-2 and LC-PLM
 # make docs         build the documentation site into site/
-.PHONY: help setup setup-dev quickstart lint test test-all bench docs clean
+.PHONY: help setup setup-dev quickstart demo-circuits lint test test-all bench docs clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -25,6 +26,9 @@ setup-dev: $(VENV)/.dev
 quickstart: $(VENV)/.base
 	@bash scripts/quickstart.sh $(BIN)
 
+demo-circuits: $(VENV)/.base
+	@bash scripts/demo_circuits.sh $(BIN)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +44,7 @@ test-all: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/scan_cpu.py
 	$(BIN)/python benchmarks/protein_data.py
+	$(BIN)/python benchmarks/circuit_evaluator.py
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -1,6 +1,7 @@
-"""The chunked bidirectional scan against the same recurrence as a loop over `unbind`, on the CPU.
+"""The CPU kernels of the bidirectional scan against the same recurrence in plain PyTorch.
 
-Two loops: the plain one that references publish, and the leanest eager one.
+Three peers: the loop over `unbind` that references publish, the leanest eager loop, and the chunked
+form. And the short convolutions before the scan against their PyTorch form.
 
 Run: python benchmarks/scan_cpu.py. Bars: 10x the loop at B=4, L=1024, E=512, N=16 in fp32, extra
     memory at most 0.3 GB.
@@ -17,6 +18,7 @@ from harness import Row, compare, median_seconds, write_results
 from torch import Tensor
 
 from lcframework.ops.bidirectional_scan import bidirectional_scan
+from lcframework.ops.short_conv import bidirectional_short_conv
 
 Values = dict[str, Tensor]
 
@@ -79,7 +81,7 @@ def step(function, values: Values) -> None:
     torch.autograd.grad(function().float().sum(), list(values.values()))
 
 
-def ours(values: Values, borders: list[int]):
+def ours(values: Values, borders: list[int], backend: str = "numba"):
     cu_seqlens = torch.tensor(borders, dtype=torch.int32)
     return lambda: bidirectional_scan(
         values["x"],
@@ -89,6 +91,7 @@ def ours(values: Values, borders: list[int]):
         values["C"],
         dt_softplus=True,
         cu_seqlens=cu_seqlens,
+        backend=backend,
     )
 
 
@@ -119,11 +122,12 @@ def extra_memory_gb(function) -> float:
 
 
 def measure(dtype: torch.dtype) -> list[Row]:
-    """Ours against both loops at the size of the bar."""
+    """Ours against the three peers at the size of the bar."""
     batch, length, channels, states = 4, 1024, 512, 16
     tokens = batch * length
     values = make(tokens, channels, states, dtype)
-    call = ours(values, [length * i for i in range(batch + 1)])
+    borders = [length * i for i in range(batch + 1)]
+    call = ours(values, borders)
     name = (
         f"forward+backward, both directions, B={batch} L={length} E={channels} N={states} {dtype}"
     )
@@ -136,10 +140,33 @@ def measure(dtype: torch.dtype) -> list[Row]:
         )
         limit = None if bar is None else bar * slow
         rows.append(compare(name, "throughput", "tokens/s", fast, peer, slow, limit))
+    chunked = ours(values, borders, "chunked")
+    slow = tokens / median_seconds(lambda: step(chunked, values), repeats=5)
+    rows.append(compare(name, "throughput", "tokens/s", fast, "chunked", slow))
     ours_gb = extra_memory_gb(lambda: step(call, values))
     peer_gb = extra_memory_gb(lambda: step(lambda: _directions(values, batch, plain_loop), values))
     metric = "extra memory, gradients included"
     return [*rows, compare(name, metric, "GB", ours_gb, "plain loop", peer_gb, 0.3)]
+
+
+def measure_conv() -> Row:
+    """The short convolutions of both directions with SiLU."""
+    tokens, channels, taps = 4096, 512, 4
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(tokens, channels), (2, channels, taps), (2, channels)]
+    x, weight, bias = (torch.randn(*one, generator=generator).requires_grad_() for one in shapes)
+    cu_seqlens = torch.tensor([0, 1024, 2048, 3072, tokens], dtype=torch.int32)
+
+    def seconds(backend: str) -> float:
+        def call() -> None:
+            y = bidirectional_short_conv(x, weight, bias, cu_seqlens, backend=backend)
+            torch.autograd.grad(y.sum(), (x, weight, bias))
+
+        return median_seconds(call, repeats=7, warmup=2)
+
+    name = f"short convolutions, forward+backward, {tokens} tokens, E={channels} K={taps}"
+    fast, slow = (tokens / seconds(backend) for backend in ("numba", "torch"))
+    return compare(name, "throughput", "tokens/s", fast, "PyTorch, tap by tap", slow)
 
 
 def main() -> None:
@@ -149,7 +176,7 @@ def main() -> None:
     call = ours(values, [0, 50, 250, 1250, 1251, 3000, tokens])
     fast = tokens / median_seconds(lambda: step(call, values), repeats=5)
     name = f"forward+backward, ragged pack of {tokens} tokens, E={channels} N={states}"
-    rows.append(Row(name, "throughput", "tokens/s", fast))
+    rows += [Row(name, "throughput", "tokens/s", fast), measure_conv()]
     write_results("scan_cpu", rows)
 
 

@@ -36,3 +36,19 @@ class RunDirError(LCFrameworkError):
 
 class NonFiniteLossError(LCFrameworkError):
     """The training loss became NaN or infinite."""
+
+
+class RunInterrupted(LCFrameworkError):
+    """A signal stopped the training, and its state was saved.
+
+    Attributes:
+        signum: the signal's number.
+    """
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+class CircuitError(LCFrameworkError):
+    """A circuit cannot be built, or a model's computation cannot be bounded, as asked."""

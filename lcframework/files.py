@@ -1,6 +1,7 @@
 """Tables and pictures on disk: strict JSON, CSV and PNG, each written whole or not at all."""
 
 import csv
+import errno
 import json
 import math
 import os
@@ -8,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""`OSError.errno` of a full disk, a full quota, and a file larger than allowed."""
 TOO_FEW = "too few"
 """What a table for people shows where JSON has null: too few proteins for a number."""
 
@@ -38,12 +41,16 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, record: Any) -> None:
     """Write strict JSON atomically."""
-    text = json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"
-    _replace(path, lambda temporary: _write_text(temporary, text))
+    write_text(path, json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text)
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text)
+
+    _replace(path, write)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], missing: str = "") -> None:

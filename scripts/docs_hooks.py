@@ -4,7 +4,8 @@
 * `configuration.md` from the tree of configs;
 * `reference/<room>.md`, one entry per module, filled from the docstrings by mkdocstrings;
 * the tables of benchmarks: a line `<!-- benchmark: NAME -->` in a page becomes the table of
-  benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them.
+  benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them;
+* tables and pictures of the page on circuits (`<!-- circuits: NAME -->`), by docs_circuits.py.
 
 The navigation is made here too: a page under docs/ that no list below names is added by itself.
 """
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # MkDocs loads a hook as a lone file; its neighbour is found only by its folder.
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import docs_circuits  # noqa: E402
 import docs_pages  # noqa: E402
 
 FIRST = ("index.md", "tutorial.md", "data.md", "scan.md")
@@ -51,7 +53,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     others = [name for name in written if name not in (*FIRST, *LAST)]
     reference = ["reference/index.md", *(f"reference/{room}.md" for room in ROOMS)]
     config.nav = [
-        *FIRST,
+        {"Start": FIRST[0]},
+        *FIRST[1:],
         *others,
         *LAST,
         {"Reference": reference},
@@ -71,7 +74,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         pages[name] = relink((ROOT / source).read_text())
     for room, modules in ROOMS.items():
         pages[f"reference/{room}.md"] = docs_pages.reference(ROOT / "lcframework", room, modules)
-    for name, content in pages.items():
+    for name, content in {**pages, **docs_circuits.pictures()}.items():
         files.append(File.generated(config, name, content=content))
     return files
 
@@ -82,6 +85,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = re.sub(
         r"<!-- benchmark: (\S+) -->",
         lambda match: docs_pages.benchmark_table(results / f"{match.group(1)}.json"),
+        markdown,
+    )
+    markdown = re.sub(
+        r"<!-- circuits: (\S+) -->", lambda match: docs_circuits.part(match.group(1)), markdown
+    )
+    markdown = re.sub(
+        r"<!-- circuits verdicts: (\S+) -->",
+        lambda match: docs_circuits.verdict_table(match.group(1)),
         markdown,
     )
     if "<!-- benchmarks -->" in markdown:

@@ -23,6 +23,7 @@ GROUPS = {
     "debug": "Short runs that find mistakes.",
 }
 COLUMNS = ("case", "metric", "unit", "ours", "peer_name", "peer", "ratio", "limit")
+TEXT_COLUMNS = ("case", "metric", "unit", "peer_name")
 
 
 # -- configs ----------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def benchmark_table(path: Path) -> str:
         "| "
         + " | ".join({"peer_name": "compared with"}.get(column, column) for column in columns)
         + " |",
-        "|" + "|".join("---" if column in COLUMNS[:3] else "---:" for column in columns) + "|",
+        "|" + "|".join("---" if column in TEXT_COLUMNS else "---:" for column in columns) + "|",
     ]
     for row in rows:
         cells = [_cell(row.get(column)) for column in columns]
@@ -165,6 +166,7 @@ def _about(folder: Path, name: str) -> str:
         text = path.read_text()
         if path.stem == name or f'"{name}"' in text:
             about = ast.get_docstring(ast.parse(text)) or ""
+            about = about.replace("[", "\\[")  # usage lines have brackets that are no links
             return f"`benchmarks/{path.name}`: {about}\n\n"
     return ""
 

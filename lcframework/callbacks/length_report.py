@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from lcframework.callbacks.length_figures import write_length_report
+from lcframework.callbacks.length_figures import summary, write_length_report
 from lcframework.callbacks.window_queue import WindowQueue
 from lcframework.data.alphabet import SPECIALS_PER_PROTEIN
 from lcframework.data.batch import PackedProteins
@@ -177,8 +177,10 @@ class LengthReport(Callback):
         owner_M, nll_M, cu_S = owner.cpu().numpy(), nll.cpu().numpy(), cu.cpu().numpy()
         s, lengths_S = batch.num_sequences, np.diff(cu_S) - SPECIALS_PER_PROTEIN
         positions_M = at.cpu().numpy() - cu_S[owner_M] - 1
-        distances_M = end_distances(positions_M, lengths_S[owner_M])
-        far_nll, far_n = sum_by_distance(nll_M, distances_M, owner_M, s, self.distance_edges)
+        distances_M, ends_M = end_distances(positions_M, lengths_S[owner_M])
+        far_nll, far_n = sum_by_distance(
+            nll_M, distances_M, ends_M, owner_M, s, self.distance_edges
+        )
         part = {
             "ids": batch.sequence_ids.cpu().numpy(),
             "lengths": lengths_S,
@@ -224,6 +226,8 @@ class LengthReport(Callback):
         self.results = {"metrics": {}, "tables": tables}
         if trainer.is_global_zero:
             write_length_report(tables, self.folder / "figures")
+            for line in summary(tables):
+                log.info("%s", line)
             log.info("Tables and pictures by length: %s", self.folder / "figures")
 
     def _columns(self) -> Columns:

@@ -2,6 +2,7 @@
 in a log file."""
 
 import logging
+import math
 import sys
 import time
 from typing import Any
@@ -30,21 +31,24 @@ class TokenProgressBar(RichProgressBar):
 class LineProgress(Callback):
     """Logs step, loss, speed and time left every `every_s` seconds; for logs that are files.
 
+    Speed and time left are those of the time since the last line, so a slow start (compilation, a
+    cold disk) does not spoil the estimate for long.
+
     Args:
         every_s: seconds between two lines.
     """
 
     def __init__(self, every_s: float = 15.0) -> None:
         self.every_s = every_s
-        self._start = self._last = 0.0
-        self._first_step = 0
-        self._first_tokens = 0.0
+        self._last = 0.0
+        self._last_step = 0
+        self._last_tokens = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; steps done before a resume do not count for the speed."""
-        self._start = self._last = time.monotonic()
-        self._first_step = trainer.global_step
-        self._first_tokens = float(getattr(pl_module, "tokens_seen", 0.0))
+        self._last = time.monotonic()
+        self._last_step = trainer.global_step
+        self._last_tokens = float(getattr(pl_module, "tokens_seen", 0.0))
 
     def on_train_batch_end(
         self,
@@ -56,20 +60,23 @@ class LineProgress(Callback):
     ) -> None:
         """Write a line if it is time for one."""
         now = time.monotonic()
-        done = trainer.global_step - self._first_step
-        if now - self._last < self.every_s or done < 1 or not trainer.is_global_zero:
+        seconds, done = now - self._last, trainer.global_step - self._last_step
+        if seconds < self.every_s or done < 1 or not trainer.is_global_zero:
             return
-        self._last = now
         total = trainer.estimated_stepping_batches
-        left = (now - self._start) / done * (total - trainer.global_step)
+        ends = math.isfinite(total)  # with max_time alone nobody knows the number of steps
         metrics = trainer.callback_metrics
         loss, tokens = metrics.get("train/loss"), getattr(pl_module, "tokens_seen", None)
-        parts = [f"step {trainer.global_step:,}/{total:,}"]
+        parts = [f"step {trainer.global_step:,}" + (f"/{total:,}" if ends else "")]
         parts += [f"loss {float(loss):.4f}"] if loss is not None else []
         if tokens is not None:
-            speed = (float(tokens) - self._first_tokens) / (now - self._start)
-            parts.append(f"{speed:,.0f} tokens/s")
-        log.info("%s, %d:%02d left", ", ".join(parts), left // 60, left % 60)
+            parts.append(f"{(float(tokens) - self._last_tokens) / seconds:,.0f} tokens/s")
+            self._last_tokens = float(tokens)
+        if ends:
+            left = seconds / done * (total - trainer.global_step)
+            parts.append(f"{int(left // 60)}:{int(left % 60):02d} left")
+        self._last, self._last_step = now, trainer.global_step
+        log.info(", ".join(parts))
 
 
 def progress(every_s: float = 15.0) -> Callback:

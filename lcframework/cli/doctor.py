@@ -52,6 +52,6 @@ def _show(found: dict[str, Any]) -> None:
     for check in cures:
         # Printed as it is: a command to copy must not be wrapped or read as markup.
         sys.stdout.write(f"  {check['what']}: {check['cure']}\n")
-    broken = sum(check["status"] == "broken" for check in found["checks"])
-    verdict = "Nothing needed is broken." if found["ok"] else f"{broken} needed thing(s) broken."
+    broken = [check["what"] for check in found["checks"] if check["status"] == "broken"]
+    verdict = f"Broken: {', '.join(broken)}." if broken else "Nothing needed is broken."
     console.print(f"\n{verdict}")

@@ -4,30 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-CARD = """---
-library_name: transformers
-pipeline_tag: fill-mask
-license: cc-by-nc-4.0
-tags: [protein, masked-lm, mamba, lcplm]
----
-# LC-PLM, imported
-
-The weights of the checkpoint `{source}` in the published layout of LC-PLM (arXiv 2411.08909),
-{count:,} parameters, rewritten by lcframework for the one-projection form; the function is the
-same. The published weights are licensed CC-BY-NC-4.0 by their authors; that licence goes with this
-folder.
-
-```python
-import lcframework.models.lcplm.huggingface  # registers the classes
-from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-model = AutoModelForMaskedLM.from_pretrained("FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-```
-
-Unlike the published code this model honours `attention_mask`: padding changes nothing.
-"""
-
 
 def register(commands: Any) -> None:
     """Add `lcf import-lcplm` to the subcommands."""
@@ -46,9 +22,10 @@ def _work(arguments: argparse.Namespace) -> None:
 
     from lcframework.models.lcplm.published_files import read_published
     from lcframework.run.export import refuse_occupied, write_folder
+    from lcframework.run.model_card import import_card
 
     source, target = Path(arguments.checkpoint), Path(arguments.to).expanduser().absolute()
     refuse_occupied(target)  # before gigabytes are read
     network = read_published(source)
-    write_folder(network, target, CARD.format(source=source.name, count=network.num_parameters()))
+    write_folder(network, target, import_card(network, source.name))
     Console().print(f"Written: {target}, {network.num_parameters():,} parameters")

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lcframework import __version__
-from lcframework.cli import completion, doctor, export, import_lcplm, split_long
-from lcframework.errors import LCFrameworkError
+from lcframework.cli import circuits, completion, doctor, export, import_lcplm, split_long
+from lcframework.errors import ConfigError, LCFrameworkError
 
 
 def _report(arguments: argparse.Namespace) -> None:
@@ -23,6 +23,11 @@ def _report(arguments: argparse.Namespace) -> None:
 def _data_get(arguments: argparse.Namespace) -> None:
     from lcframework.data.sources import SOURCES, fetch
 
+    if arguments.name not in SOURCES:
+        raise ConfigError(
+            f"No data set is called {arguments.name!r}; there are: {', '.join(SOURCES)} "
+            "(lcf data list)."
+        )
     fetch(SOURCES[arguments.name], Path(arguments.to))
 
 
@@ -72,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     split_long.register(data)
 
     export.add_export(commands)
-    for module in (import_lcplm, doctor, completion):
+    for module in (import_lcplm, circuits, doctor, completion):
         module.register(commands)
     return parser
 
@@ -86,3 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LCFrameworkError as error:
         sys.stderr.write(f"\nError: {error}\n")
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        raise SystemExit(130) from None

@@ -55,6 +55,10 @@ CODES: NDArray[np.uint8] = _code_table()
 _NUCLEOTIDES = _nucleotide_table()
 
 
+SIZES = ("records", "residues")
+"""The fields of `FastaCounts` that count the data themselves, not what a rule changed."""
+
+
 @dataclass
 class FastaCounts:
     """What the rules did, over all files read; the fields are the table's last column."""
@@ -67,6 +71,19 @@ class FastaCounts:
     stop_dropped: int = 0
     stop_to_x: int = 0
     gaps_removed: int = 0
+
+    def in_words(self) -> str:
+        """What was read and, where a rule changed something, how often."""
+        done = {
+            "in lower case": self.lower_case,
+            "ambiguous (B Z U O X)": self.ambiguous,
+            "J read as X": self.j_to_x,
+            "final * dropped": self.stop_dropped,
+            "inner * read as X": self.stop_to_x,
+            "gaps (- .) removed": self.gaps_removed,
+        }
+        parts = [f"{self.records:,} proteins, {self.residues:,} residues"]
+        return "; ".join(parts + [f"{count:,} {what}" for what, count in done.items() if count])
 
 
 def resolve_stops(codes: NDArray[np.uint8], starts: NDArray[np.int64], counts: FastaCounts) -> None:

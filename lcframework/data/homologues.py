@@ -13,6 +13,7 @@ from pathlib import Path
 from lcframework.errors import ConfigError, DataError
 
 PROGRAM = "mmseqs"
+INSTALL = "apt install mmseqs2, conda install -c bioconda mmseqs2 or brew install mmseqs2"
 _COLUMNS = "query,target,fident,qcov,tcov"
 _DEFAULT_MAX_SEQ_LEN = 65535
 _SHOWN_LINES = 5
@@ -76,6 +77,7 @@ def search(
     # The coverage is judged here: none of mmseqs' own modes asks it of the shorter sequence.
     command = [program, "easy-search", str(test), str(train), str(result), str(folder / "tmp")]
     command += ["--format-mode", "0", "--format-output", _COLUMNS, "--alignment-mode", "3"]
+    command += ["--dbtype", "1"]  # a guess from the letters could be nucleotides
     command += ["--min-seq-id", str(rule.identity)]
     # As many as there are: the default of 300 candidates per query could hide a homologue.
     command += ["--max-seqs", str(max(count, 1))]

@@ -15,6 +15,19 @@ from lcframework.data.masking import MaskingRule, crop_starts, mask_pack
 from lcframework.data.token_store import TokenStore
 
 
+def check_max_length(max_length: int | None) -> None:
+    """Refuse a length that leaves no room for a residue.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if max_length is not None and max_length <= SPECIALS_PER_PROTEIN:
+        raise ValueError(
+            f"max_length counts <cls> and <eos>: it must be at least {SPECIALS_PER_PROTEIN + 1} "
+            f"or None, got {max_length}"
+        )
+
+
 @dataclass(frozen=True)
 class PackedDataset(Dataset):
     """Masked packs of a token store.
@@ -39,11 +52,7 @@ class PackedDataset(Dataset):
     fixed_epoch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_length is not None and self.max_length <= SPECIALS_PER_PROTEIN:
-            raise ValueError(
-                f"max_length counts <cls> and <eos>: it must be at least "
-                f"{SPECIALS_PER_PROTEIN + 1} or None, got {self.max_length}"
-            )
+        check_max_length(self.max_length)
 
     def token_lengths(self) -> NDArray[np.int64]:
         """(n,) int64 tokens of each protein as served, special tokens included."""

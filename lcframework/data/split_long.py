@@ -16,10 +16,15 @@ from lcframework.data.counter_random import Stream, draw, stream_key
 from lcframework.data.duplicates import hash_names
 from lcframework.data.fasta_files import expand_inputs
 from lcframework.data.fasta_rules import RULES_VERSION
-from lcframework.data.homologues import HomologueRule, find_mmseqs, mmseqs_version
+from lcframework.data.homologues import INSTALL, HomologueRule, find_mmseqs, mmseqs_version
 from lcframework.data.split_files import Survey, find_homologues, survey_inputs
 from lcframework.data.split_list import FINGERPRINT, SplitList, read_split_list
-from lcframework.data.split_output import SplitCounts, new_split_folder, write_split
+from lcframework.data.split_output import (
+    SplitCounts,
+    new_split_folder,
+    refuse_no_training,
+    write_split,
+)
 from lcframework.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -107,10 +112,15 @@ def split_long(
     with new_split_folder(folder, paths) as temporary:
         survey = survey_inputs(paths, choice.min_length)
         test = choose(survey.long, choice)
+        refuse_no_training(survey.records - len(test), SplitList(test))
         header = _header(paths, survey, choice)
         program = find_mmseqs()
         if program is None:
-            log.warning("%s. Install it and split again for a test set without them.", NOT_REMOVED)
+            log.warning(
+                "Homologues of the test proteins stay in the training set: mmseqs is not on the "
+                "PATH. Install MMseqs2 (%s) and split again to remove them.",
+                INSTALL,
+            )
             removed, note = frozenset[str](), NOT_REMOVED
         else:
             note = f"removed with mmseqs {mmseqs_version(program)}, "

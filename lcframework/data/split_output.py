@@ -26,6 +26,19 @@ class SplitCounts:
     homologues: str
 
 
+def refuse_no_training(train: int, split: SplitList) -> None:
+    """Stop if no protein is left for training.
+
+    Raises:
+        DataError: `train` is 0.
+    """
+    if not train:
+        raise DataError(
+            f"No protein is left for training: {len(split.test):,} are test proteins and "
+            f"{len(split.removed):,} their homologues. Take fewer test proteins."
+        )
+
+
 def write_split(paths: Sequence[Path], folder: Path, split: SplitList) -> SplitCounts:
     """Write the list and both FASTA files, records in the order of the inputs.
 
@@ -42,11 +55,7 @@ def write_split(paths: Sequence[Path], folder: Path, split: SplitList) -> SplitC
                 train += not is_test
                 file = test_file if is_test else train_file
                 file.write(b">%s\n%s\n" % (name.encode(), residues))
-    if not train:
-        raise DataError(
-            f"No protein is left for training: {len(split.test):,} are test proteins and "
-            f"{len(split.removed):,} their homologues. Take fewer test proteins."
-        )
+    refuse_no_training(train, split)
     (folder / LIST_FILE).write_text(split.to_text(), encoding="utf-8")
     homologues = split.header.get("homologue removal", "not recorded in the list")
     return SplitCounts(train, len(split.test), len(split.removed), homologues)

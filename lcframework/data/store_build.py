@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from lcframework.data.fingerprints import (
 )
 from lcframework.data.token_store import StoreMeta, TokenStore, read_meta
 from lcframework.errors import StoreError
+from lcframework.files import DISK_FULL
 
 log = logging.getLogger(__name__)
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 STORES_VARIABLE = "LCF_STORES"
 
 
@@ -116,8 +116,8 @@ def _build_or_reuse(files: Sequence[InputFile], folder: Path) -> Path:
                 _build(files, folder)
     except OSError as error:
         raise StoreError(
-            f"The token store {folder} cannot be written ({error}): name a store_dir that can be, "
-            f"or set ${STORES_VARIABLE}."
+            f"The token store {folder} cannot be written ({error}): name a folder that can be "
+            f"with data.store_dir=DIR, or set ${STORES_VARIABLE}."
         ) from error
     # Another process may have finished first, on a file system that knows no locks.
     _check_same(files, folder)
@@ -152,15 +152,33 @@ def _check_same(files: Sequence[InputFile], folder: Path) -> None:
 def _sole_builder(folder: Path) -> Iterator[None]:
     """Let one process build at a time, and clear what a killed one left behind."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as lock:
+    path = folder.with_name(folder.name + ".lock")
+    lock = _locked(path)
+    if lock is not None:
+        for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
+            shutil.rmtree(leftover)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            path.unlink(missing_ok=True)  # before the lock is freed: whoever waits sees it is gone
+            lock.close()
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """The lock file, locked; None on a file system that knows no locks."""
+    while True:
+        lock = path.open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
-            log.warning("%s cannot be locked (%s); building without a lock", lock.name, error)
-        else:
-            for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
-                shutil.rmtree(leftover)
-        yield
+            log.warning("%s cannot be locked (%s); building without a lock", path, error)
+            lock.close()
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        lock.close()  # its last holder has removed it: lock the one that is there now
 
 
 def _build(files: Sequence[InputFile], folder: Path) -> None:
@@ -179,14 +197,15 @@ def _build(files: Sequence[InputFile], folder: Path) -> None:
         if not unchanged([file.record() for file in files], paths):
             raise StoreError(f"An input of the token store {folder} changed while it was read.")
         _publish(temporary, folder)
-        log.info("Built the token store %s: %s", folder, asdict(counts))
+        log.info("Built the token store %s: %s", folder, counts.in_words())
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in DISK_FULL:
             raise
         raise StoreError(
             f"The disk is full: the token store {folder} needs about "
             f"{writer.estimated_bytes / 1e6:,.1f} MB and {writer.written / 1e6:,.1f} MB could be "
-            f"written ({error.strerror}). Free space, or name a store_dir on another disk."
+            f"written ({error.strerror}). Free space, or name a folder on another disk with "
+            "data.store_dir=DIR."
         ) from error
     finally:
         writer.abandon()

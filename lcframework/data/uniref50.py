@@ -12,8 +12,14 @@ from torch.utils.data import DataLoader
 
 from lcframework.data.batching import EpochBatchSampler
 from lcframework.data.counter_random import Stream
+from lcframework.data.fasta_rules import SIZES
 from lcframework.data.masking import MaskingRule
-from lcframework.data.packed_dataset import FixedBatches, PackedDataset, packed_loader
+from lcframework.data.packed_dataset import (
+    FixedBatches,
+    PackedDataset,
+    check_max_length,
+    packed_loader,
+)
 from lcframework.data.resume import Position, position, realign
 from lcframework.data.store_build import ensure_store
 from lcframework.data.token_store import TokenStore
@@ -80,6 +86,7 @@ class UniRef50DataModule(LightningDataModule):
         super().__init__()
         if max_tokens < 1 or (eval_max_tokens is not None and eval_max_tokens < 1):
             raise ValueError(f"max_tokens must be positive: {max_tokens}, {eval_max_tokens}")
+        check_max_length(max_length)
         self.inputs: dict[str, Inputs] = {"train": train, "valid": valid, "test": test}
         self.store_dir = store_dir
         self.max_tokens = max_tokens
@@ -229,13 +236,15 @@ class UniRef50DataModule(LightningDataModule):
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
 
     def fingerprint(self, split: str) -> dict[str, Any]:
-        """What `results.json` records of a split: `path`, `fingerprint`, `n` and `residues`."""
+        """What `results.json` records of a split: `path`, `fingerprint`, `n`, `residues`, and in
+        `rules` how often a FASTA rule changed something."""
         store = self.store(split)
         return {
             "path": [entry["path"] for entry in store.meta.inputs],
             "fingerprint": store.fingerprint,
             "n": len(store),
             "residues": store.meta.num_residues,
+            "rules": {rule: n for rule, n in store.meta.counts.items() if n and rule not in SIZES},
         }
 
     def sequence_names(self, split: str, ids: Sequence[int] | torch.Tensor) -> list[str]:

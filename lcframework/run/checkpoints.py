@@ -10,6 +10,8 @@ import hashlib
 import logging
 import os
 import pickle
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def is_valid(path: Path) -> bool:
     recorded = checksum_path(path)
     if recorded.is_file():
         return recorded.read_text().split()[:1] == [sha256_of(path)]
-    return torch.serialization._is_zipfile(path.open("rb"))
+    return zipfile.is_zipfile(path)  # its directory stands at the end, so a cut file is none
 
 
 def newest_valid(folder: Path) -> Path | None:
@@ -126,6 +128,10 @@ def load_checkpoint(path: Path | str, map_location: Any = "cpu") -> dict[str, An
             f"foreign code. Re-save its "
             f"state_dict with safetensors or torch.save. ({str(error).splitlines()[0]})"
         ) from error
+    except (RuntimeError, EOFError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}); name another."
+        ) from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -149,6 +155,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(temporary, target)
             os.replace(temporary_sum, checksum_path(target))
             _sync(target.parent)
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # PyTorch's writer reports a full disk as the latter
+            free = shutil.disk_usage(target.parent).free / 1e6
+            raise CheckpointError(
+                f"The checkpoint {target} could not be written ({str(error).splitlines()[0]}); "
+                f"{free:,.1f} MB are free there. If that is too little, free some; then repeat the "
+                "command with the same run_id: it goes on from the newest whole checkpoint."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
             temporary_sum.unlink(missing_ok=True)

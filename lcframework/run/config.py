@@ -1,17 +1,18 @@
 """The run directory's `config.yaml`: written once, compared on every later start in the same
 directory."""
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from lcframework.errors import RunDirError
+from lcframework.files import write_text
+from lcframework.run.results import FILE_NAME as RESULTS
 from lcframework.run.results import git_revision
 
 FILE_NAME = "config.yaml"
-DEFINING_KEYS = ("data", "model", "task", "optimizer", "seed")
+DEFINING_KEYS = ("data", "model", "task", "optimizer", "seed", "checkpoint")
 
 
 def register_resolvers() -> None:
@@ -52,11 +53,17 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _has_work(folder: Path) -> bool:
+    return (folder / RESULTS).is_file() or any((folder / "checkpoints").glob("*.ckpt"))
+
+
 def record_config(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Write the resolved config into the run directory and return it as plain values.
 
-    A directory that already holds a config is a run being resumed: what defines the run (data,
-    model, task, optimizer, seed) must be the same; the trainer, callbacks and loggers may change.
+    A directory that holds a checkpoint or results is a run being resumed: what defines the run
+    (data, model, task, optimizer, seed, and the checkpoint of an evaluation) must be the same; the
+    trainer, callbacks and loggers may change. A start that failed before it kept anything binds
+    nobody.
 
     Raises:
         RunDirError: the directory belongs to a run with another definition; the message lists what
@@ -66,7 +73,7 @@ def record_config(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     plain = cast(dict[str, Any], plain)
     git_revision()  # of the code that starts, not of what is checked out when it ends
     path = folder / FILE_NAME
-    if path.is_file():
+    if path.is_file() and _has_work(folder):
         old = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
         changed = differences(old, plain)
         if changed:
@@ -75,8 +82,5 @@ def record_config(cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 f"Start this one under "
                 "another name with run_id=NAME, or restore the old values to resume it."
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".yaml.tmp")
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(plain)))
-    os.replace(temporary, path)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(plain)))
     return plain

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lcframework.data.homologues import INSTALL, PROGRAM, find_mmseqs
 from lcframework.run.results import versions
 
 LOW_DISK_GB = 5.0
@@ -45,6 +46,7 @@ def examine(runs: Path) -> dict[str, Any]:
         backends, tried = examine_backends(devices)
         checks += more + tried
     checks += _extras()
+    checks.append(_mmseqs())
     checks += [_writable("run directory", runs), _writable("token stores", _stores())]
     return {
         "ok": all(one["status"] != "broken" for one in checks),
@@ -116,6 +118,15 @@ def _extras() -> list[dict[str, str]]:
         else:
             checks.append(check(f"extra [{extra}]", "ok", "installed"))
     return checks
+
+
+def _mmseqs() -> dict[str, str]:
+    """The one program that is used and that pip does not install."""
+    program = find_mmseqs()
+    if program is not None:
+        return check(PROGRAM, "ok", program)
+    found = "not on the PATH; lcf data split-long cannot remove homologues without it"
+    return check(PROGRAM, "note", found, INSTALL)
 
 
 def _stores() -> Path:

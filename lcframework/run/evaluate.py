@@ -18,14 +18,15 @@ from lcframework.run.fit import (
     build_trainer,
     data_record,
     keep_record,
-    quiet_lightning,
     report_of,
     run_record,
 )
 from lcframework.run.identity import RunDirLock
 from lcframework.run.instantiate import instantiate, instantiate_all
+from lcframework.run.lightning_habits import interruptible, quiet_lightning
 
 log = logging.getLogger(__name__)
+EXPORT_FILE = "config.json"
 ARCHITECTURES = {
     "lcplm": "lcframework.models.lcplm.model.LCPLM",
     "esm2": "lcframework.models.esm2.model.ESM2",
@@ -33,7 +34,7 @@ ARCHITECTURES = {
 
 
 def find_checkpoint(where: str) -> Path:
-    """The checkpoint meant by a run directory (its newest valid one) or a file.
+    """The checkpoint meant by a run directory (its newest valid one), a file or an export.
 
     Raises:
         CheckpointError: nothing usable is there.
@@ -43,20 +44,30 @@ def find_checkpoint(where: str) -> Path:
         return path
     if not path.is_dir():
         raise CheckpointError(f"checkpoint={where}: there is no such file or run directory.")
+    if (path / EXPORT_FILE).is_file():
+        return path
     inside = path / "checkpoints"
     found = newest_valid(inside if inside.is_dir() else path)
     if found is None:
-        raise CheckpointError(f"checkpoint={where}: the directory holds no valid *.ckpt.")
+        raise CheckpointError(
+            f"checkpoint={where}: the directory holds no valid *.ckpt and is no export. Name a run "
+            "directory, a *.ckpt file or a folder of `lcf export` or `lcf import-lcplm`."
+        )
     return found
 
 
 def load_network(path: Path) -> nn.Module:
     """Rebuild the network a checkpoint was saved from and load its weights.
 
+    Args:
+        path: a *.ckpt file or the folder of an export.
+
     Raises:
         CheckpointError: the file does not say what it holds, or its weights do not fit what it
             says.
     """
+    if path.is_dir():
+        return _load_export(path)
     checkpoint = load_checkpoint(path)
     said = checkpoint.get("lcframework_model")
     if not said or said.get("architecture") not in ARCHITECTURES:
@@ -80,6 +91,19 @@ def load_network(path: Path) -> nn.Module:
             f"{str(error).splitlines()[-1].strip()}"
         ) from error
     return network
+
+
+def _load_export(folder: Path) -> nn.Module:
+    # Only here: transformers' models take seconds to import.
+    from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
+
+    model, about = LCPLMForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    if about["missing_keys"]:
+        raise CheckpointError(
+            f"{folder} holds an encoder without {', '.join(sorted(about['missing_keys']))}, so it "
+            "predicts nothing. Name the export of a masked language model."
+        )
+    return model.to_network()
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -116,7 +140,8 @@ def _evaluate(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, 
         if hasattr(callback, "baselines_from"):
             callback.baselines_from(path)
     trainer = build_trainer(cfg, folder, [], callbacks)
-    trainer.test(task, datamodule=datamodule, verbose=False)
+    with interruptible():
+        trainer.test(task, datamodule=datamodule, verbose=False)
     run = run_record(cfg, folder, trainer, started) | {
         "checkpoint": str(path),
         "steps": None,

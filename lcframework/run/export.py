@@ -58,6 +58,8 @@ def write_folder(network: LCPLM, to: Path, card: str) -> None:
     temporary.mkdir(parents=True)
     try:
         LCPLMForMaskedLM.from_network(network).save_pretrained(temporary)
+        for weights in temporary.glob("*.safetensors"):  # written for their owner's eyes alone
+            shutil.copymode(temporary / "config.json", weights)
         write_tokenizer(temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         refuse_occupied(to)  # another process may have written it meanwhile

@@ -7,11 +7,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from lcframework.files import TOO_FEW, save_figure, write_csv
 from lcframework.run.csv_log import FILE_NAME as METRICS
 from lcframework.run.csv_log import read_metrics
 
+SMOOTHED = 10  # logged batches
 Runs = Mapping[str, tuple[Path, dict[str, Any]]]
 
 
@@ -34,13 +36,19 @@ def draw_loss(axes: Axes, runs: Runs, baselines: Mapping[str, float]) -> None:
     for name, (folder, _) in runs.items():
         rows = _logged(folder)
         tokens, loss = [row["train/tokens"] for row in rows], [row["train/loss"] for row in rows]
-        (line,) = axes.plot(tokens, _smooth(loss, 10), label=name)
+        (line,) = axes.plot(tokens, _smooth(loss, SMOOTHED), label=name)
         axes.plot(tokens, loss, color=line.get_color(), alpha=0.2, linewidth=0.8)
     for style, (name, perplexity) in zip(
         ("-", "--", "-.", ":", (0, (1, 4))), baselines.items(), strict=False
     ):
-        axes.axhline(math.log(perplexity), color="0.5", linestyle=style, linewidth=1, label=name)
-    axes.set(xlabel="training tokens", ylabel="loss (nats per masked residue)", title="Training")
+        label = f"{name}, test proteins"
+        axes.axhline(math.log(perplexity), color="0.5", linestyle=style, linewidth=1, label=label)
+    axes.set(
+        xlabel="training tokens",
+        ylabel="loss (nats per masked residue)",
+        title=f"Training loss, mean of {SMOOTHED} logged batches",
+    )
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.legend(fontsize=8)
 
 
@@ -77,7 +85,11 @@ def draw_length_bins(axes: Axes, runs: Runs) -> None:
         high = [row["high"] - row["perplexity"] for _, row in points]
         axes.errorbar(x, y, yerr=[low, high], fmt="o", capsize=3, label=name)
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    axes.set(xlabel="residues", ylabel="perplexity", title="Perplexity by length, test proteins")
+    axes.set(
+        xlabel="residues (n: test proteins of that length)",
+        ylabel="perplexity, 95% interval",
+        title="Perplexity by length, test proteins",
+    )
     axes.legend(fontsize=8)
 
 

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,14 @@ from lcframework.run.checkpoints import (
 )
 from lcframework.run.config import record_config
 from lcframework.run.csv_log import RunCSVLogger
-from lcframework.run.guards import refuse_subprocess_multirun
+from lcframework.run.guards import refuse_subprocess_multirun, refuse_test_without_data
 from lcframework.run.identity import RunDirLock
 from lcframework.run.instantiate import instantiate, instantiate_all
+from lcframework.run.lightning_habits import interruptible, quiet_lightning
 from lcframework.run.report import baselines_of
 from lcframework.run.results import FILE_NAME, git_revision, versions, write_json
 
 log = logging.getLogger(__name__)
-UNWANTED = ("Tip:", "TPU available", "HPU available", "💡", "`weights_only` was not set")
-
-
-def quiet_lightning() -> None:
-    """Drop Lightning's advertising tips and hints that do not apply to our loaders; its warnings
-    stay."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).handlers.clear()  # Hydra's handlers print the same lines
-    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    rank_zero.addFilter(lambda record: not any(word in record.getMessage() for word in UNWANTED))
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*srun. command is available.*")
-    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
-    warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
 
 
 def build_trainer(
@@ -76,7 +62,9 @@ def keep_record(trainer: pl.Trainer, folder: Path, record: dict[str, Any]) -> No
     from lcframework.run.figures import run_figures  # matplotlib: not needed by other ranks
 
     write_json(folder / FILE_NAME, record)
-    run_figures(folder, record, baselines_of([record]))
+    pictures = run_figures(folder, record, baselines_of([record]))
+    drawn = ", ".join(["results.json", *(f"figures/{path.name}" for path in pictures)])
+    log.info("Written to %s: %s", folder, drawn)
 
 
 def run_record(
@@ -188,24 +176,32 @@ def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[s
     started = time.time()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = instantiate(cfg.data)
+    if cfg.test:
+        refuse_test_without_data(datamodule)
     task = instantiate(cfg.task, model=instantiate(cfg.model), optimizer=instantiate(cfg.optimizer))
     callbacks = instantiate_all(cfg.callbacks)
     trainer = build_trainer(cfg, folder, instantiate_all(cfg.logger), callbacks)
-    if cfg.fit:
-        resume = resolve_resume(cfg.ckpt_path, folder / "checkpoints")
-        log.info(
-            "Run directory %s: %s", folder, f"resuming from {resume}" if resume else "fresh start"
-        )
-        saved: dict[str, Any] = {"global_step": 0} if resume is None else load_checkpoint(resume)
-        if resume is not None and hasattr(task, "model"):
-            _refuse_another_network(saved.get("lcframework_model"), task.model, resume)
-        _rewind_logs(trainer, saved)
-        trainer.fit(task, datamodule=datamodule, ckpt_path=None if resume is None else str(resume))
-        _save_last(trainer, folder / "checkpoints")
-    if cfg.test:
-        trainer.test(task, datamodule=datamodule, verbose=False)
+    resume = resolve_resume(cfg.ckpt_path, folder / "checkpoints")
+    log.info("Run directory %s: %s", folder, f"resuming from {resume}" if resume else "fresh start")
+    saved: dict[str, Any] = {"global_step": 0} if resume is None else load_checkpoint(resume)
+    if resume is not None and hasattr(task, "model"):
+        _refuse_another_network(saved.get("lcframework_model"), task.model, resume)
+    weights = None if resume is None else str(resume)
+    with interruptible():
+        if cfg.fit:
+            _rewind_logs(trainer, saved)
+            trainer.fit(task, datamodule=datamodule, ckpt_path=weights)
+            _save_last(trainer, folder / "checkpoints")
+            weights = None  # those in memory
+        elif resume is None:
+            log.warning("fit=false and no checkpoint: an untrained network is tested.")
+        if cfg.test:
+            trainer.test(task, datamodule=datamodule, ckpt_path=weights, verbose=False)
     record = {
-        "run": run_record(cfg, folder, trainer, started),
+        "run": {
+            **run_record(cfg, folder, trainer, started),
+            "resumed_at_step": saved["global_step"],  # wall_s counts from there
+        },
         "data": data_record(datamodule),
         **report_of(callbacks),
     }

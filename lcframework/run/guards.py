@@ -37,3 +37,20 @@ def refuse_subprocess_multirun(
             "trainer.strategy=ddp_spawn, or one job per setting "
             "under srun (one task per device), or trainer.devices=1."
         )
+
+
+def refuse_test_without_data(datamodule: Any) -> None:
+    """Refuse to train for hours when the test at the end has nothing to test on.
+
+    Args:
+        datamodule: one that declares its `inputs` by split, or any other.
+
+    Raises:
+        ConfigError: it declares them, and none for "test".
+    """
+    inputs = getattr(datamodule, "inputs", None)
+    if inputs is not None and inputs.get("test") is None:
+        raise ConfigError(
+            "The run ends with a test, but data.test names no file: set data.test (or data.valid, "
+            "which it follows), or test=false."
+        )

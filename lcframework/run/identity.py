@@ -12,10 +12,23 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from lcframework.errors import RunDirError
 
 LOCK_NAME = ".lock"
+_held: set[IO[str]] = set()
+
+
+def _leave_to_parent() -> None:
+    """Close a forked child's copies of the lock files: a data worker that outlives its killed
+    parent by seconds would keep the next start out."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def run_id(environment: Mapping[str, str] | None = None) -> str:
@@ -55,7 +68,7 @@ class RunDirLock:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK_NAME
-        self._file = None
+        self._file: IO[str] | None = None
 
     def __enter__(self) -> "RunDirLock":
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +88,7 @@ class RunDirLock:
         file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         self._file = file
+        _held.add(file)
         return self
 
     def __exit__(
@@ -84,5 +98,6 @@ class RunDirLock:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
+            _held.discard(self._file)
             self._file.close()
             self._file = None

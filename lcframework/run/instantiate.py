@@ -97,7 +97,8 @@ def instantiate(node: DictConfig | ListConfig | dict | None, **overrides: Any) -
         objects.
 
     Raises:
-        ConfigError: a `_target_` outside the allow-list or one that cannot be found.
+        ConfigError: a `_target_` outside the allow-list or one that cannot be found, or settings
+            that its constructor refuses (`ValueError`, `TypeError`).
         LCFrameworkError: what the constructor refuses, in its own words.
     """
     if node is None:
@@ -108,6 +109,7 @@ def instantiate(node: DictConfig | ListConfig | dict | None, **overrides: Any) -
     plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     _check_all(plain)
     assert isinstance(plain, dict)
+    target = plain.get("_target_")
     try:
         if not overrides:
             return hydra.utils.instantiate({"_convert_": "all", **plain})
@@ -115,12 +117,21 @@ def instantiate(node: DictConfig | ListConfig | dict | None, **overrides: Any) -
         # are.
         plain = {key: value for key, value in plain.items() if key not in overrides}
         call = hydra.utils.instantiate({"_convert_": "all", **plain, "_partial_": True})
+        return call(**overrides)
     except InstantiationException as error:
         # A constructor's message to the user reaches them as one paragraph, without Hydra's frame.
-        if isinstance(error.__cause__, LCFrameworkError):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, LCFrameworkError):
+            raise cause from None
+        if isinstance(cause, ValueError | TypeError):
+            raise _refusal(target, cause) from cause
         raise
-    return call(**overrides)
+    except (ValueError, TypeError) as error:
+        raise _refusal(target, error) from error
+
+
+def _refusal(target: Any, error: Exception) -> ConfigError:
+    return ConfigError(f"{target} refuses its settings: {error}")
 
 
 def instantiate_all(nodes: DictConfig | dict | None) -> list[Any]:

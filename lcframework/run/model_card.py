@@ -1,61 +1,87 @@
 """The README.md of an exported model: how to load it, what it is, what was measured."""
 
+from pathlib import Path
 from typing import Any
 
 from lcframework import __version__
 from lcframework.models.lcplm.model import LCPLM
 
-TEMPLATE = """---
+FRONT_MATTER = """---
 library_name: transformers
 pipeline_tag: fill-mask
-tags:
-- protein
-- masked-lm
-- mamba
-- lcplm
+{licence}tags: [protein, masked-lm, mamba, lcplm]
 ---
+"""
+USE = """\
+## Use
+`pip install lcframework`, then plain transformers code and one import that registers the
+architecture:
+```python
+import lcframework.models.lcplm.huggingface
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+folder = "."  # where this file lies, or the name of the repository
+model = AutoModelForMaskedLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+pipeline("fill-mask", model=model, tokenizer=tokenizer)("MKT<mask>YIAKQR")
+```
+Instead of the import, `trust_remote_code=True` may be given to each `from_pretrained`; the one file
+of code here, `modeling_lcplm.py`, imports lcframework and nothing else.
+
+LoRA by PEFT: `LoraConfig(target_modules=["in_proj", "out_proj"])`. Give `attention_mask` with
+padded batches: padding then has no influence.
+"""
+TOKENS_NOTE = """\
+Logits are of the {vocab_size} tokens. Embedding and head have {pad_vocab_to} rows; the rest is
+unused: tokens added to the tokenizer can stand in the input without `resize_token_embeddings`, and
+are predicted after `resize_token_embeddings(len(tokenizer))`. The tokenizer is transformers'
+`EsmTokenizer`: write residues in upper case. A run of letters it does not know (`J`, `*`, lower
+case) becomes one `<unk>`, which shifts the positions behind it.
+"""
+TEMPLATE = """\
 # LC-PLM protein language model
 
 A bidirectional Mamba masked language model of proteins (LC-PLM, arXiv 2411.08909), trained and
 exported by lcframework {version} from `{source}`. It is not the published checkpoint.
 
-## Use
-`pip install lcframework`, then plain transformers code and one import that registers the
-architecture (the folder holds no code, `trust_remote_code` is not needed):
-```python
-import lcframework.models.lcplm.huggingface  # registers "lcplm" with the Auto classes
-from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
-
-model = AutoModelForMaskedLM.from_pretrained(FOLDER)
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-pipeline("fill-mask", model=model, tokenizer=tokenizer)("MKT<mask>YIAKQR")
-```
-LoRA by PEFT: `LoraConfig(target_modules=["in_proj", "out_proj"])`.
-
+{use}
 ## What it is
 | | |
 |---|---|
 | parameters | {parameters:,} ({block_parameters:,} in blocks) |
 | width, blocks, states | {d_model}, {n_layers}, {d_state} |
-| vocabulary | ESM-2's {vocab_size} tokens; embedding and head have {pad_vocab_to} rows, not tied |
+| vocabulary | ESM-2's 33 tokens; embedding and head are not tied |
 | longest input | no limit but memory, which grows in proportion to the tokens |
 
-Give `attention_mask` with padded batches: padding then has no influence. Rows {vocab_size} to
-{last_row} of embedding and head belong to no token of the tokenizer and are untrained; tokens added
-to it take them, without `resize_token_embeddings`. The tokenizer is transformers' `EsmTokenizer`:
-write residues in upper case; `J`, `*` and lower case become `<unk>`.
+{tokens}
+## What it was trained on
+{trained}
 
 ## What was measured
 {measured}
 
 ## Limits
-Trained to predict masked residues, nothing else. Its training data, hence its biases, are those of
-the run above; no licence of the weights is stated here, whoever publishes them has to.
+Trained to predict masked residues, nothing else; it shares the biases of its training data. No
+licence of the weights is stated here, whoever publishes them has to.
+"""
+IMPORTED = """\
+# LC-PLM, imported
+
+The weights of the checkpoint `{source}` in the published layout of LC-PLM (arXiv 2411.08909),
+{parameters:,} parameters, rewritten by lcframework {version} for the one-projection form, which
+computes the same function. The published weights are licensed CC-BY-NC-4.0 by their authors; that
+licence goes with this folder.
+
+{use}
+{tokens}
+Unlike the published code this model honours `attention_mask`.
 """
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else ""
 
 
 def _measured(results: dict[str, Any] | None) -> str:
@@ -79,24 +105,50 @@ def _measured(results: dict[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
+def _trained(results: dict[str, Any] | None) -> str:
+    data = (results or {}).get("data", {}).get("train")
+    if data is None:
+        return "Not recorded with these weights; the run's `config.yaml` names the files."
+    names = ", ".join(f"`{Path(one).name}`" for one in data["path"])
+    return (
+        f"{data['n']:,} proteins, {data['residues']:,} residues: {names} "
+        f"(fingerprint `{data['fingerprint'][:16]}`)."
+    )
+
+
+def _shared_parts(network: LCPLM) -> dict[str, Any]:
+    rows = {key: network.hparams[key] for key in ("vocab_size", "pad_vocab_to")}
+    return {
+        "version": __version__,
+        "parameters": network.num_parameters(),
+        "use": USE,
+        "tokens": TOKENS_NOTE.format(**rows),
+    }
+
+
 def model_card(network: LCPLM, source: str, results: dict[str, Any] | None) -> str:
-    """Text of the model card.
+    """Text of the model card of a run.
 
     Args:
         network: the exported network.
-        source: name of the checkpoint file or of what was imported.
+        source: name of the checkpoint file.
         results: content of the `results.json` of these weights; None if there is none.
 
     Returns:
         Markdown with the hub's front matter.
     """
-    return TEMPLATE.format(
-        version=__version__,
+    sizes = {key: network.hparams[key] for key in ("d_model", "n_layers", "d_state")}
+    return FRONT_MATTER.format(licence="") + TEMPLATE.format(
         source=source,
-        parameters=network.num_parameters(),
         block_parameters=network.num_parameters("blocks"),
+        trained=_trained(results),
         measured=_measured(results),
-        last_row=network.hparams["pad_vocab_to"] - 1,
-        **{key: network.hparams[key] for key in ("d_model", "n_layers", "d_state")},
-        **{key: network.hparams[key] for key in ("vocab_size", "pad_vocab_to")},
+        **sizes,
+        **_shared_parts(network),
     )
+
+
+def import_card(network: LCPLM, source: str) -> str:
+    """Text of the model card of an imported checkpoint; arguments as `model_card`."""
+    front = FRONT_MATTER.format(licence="license: cc-by-nc-4.0\n")
+    return front + IMPORTED.format(source=source, **_shared_parts(network))

@@ -1,8 +1,9 @@
 """Compare finished runs: one table, one picture, one CSV. Reads run directories only, so it needs
 no logger service."""
 
-import csv
+import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lcframework.errors import RunDirError
+from lcframework.files import write_csv
 from lcframework.run.results import FILE_NAME, read_results
 
-COLUMNS: tuple[str, ...] = (
-    "model",
-    "seed",
-    "parameters",
-    "block_parameters",
-    "tokens",
-    "perplexity",
-    "low",
-    "high",
-    "accuracy",
-    "wall_s",
-)
-
+log = logging.getLogger(__name__)
 WIDTH = 120  # columns of the tables where the output is no terminal
 
 
@@ -46,13 +36,13 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     return sorted(found)
 
 
-def row_of(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """One line of the comparison."""
+def row_of(name: str, record: dict[str, Any]) -> dict[str, Any]:
+    """One line of the comparison; `name` tells the run from the others."""
     metrics, run = record["metrics"], record["run"]
     model = (record["tables"].get("model") or [{}])[0]
     perplexity = metrics.get("test/perplexity", {})
     return {
-        "model": model.get("name", folder.name),
+        "model": model.get("name", name),
         "seed": run.get("seed"),
         "parameters": metrics.get("model/parameters", {}).get("value"),
         "block_parameters": model.get("blocks"),
@@ -62,7 +52,23 @@ def row_of(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "high": perplexity.get("high"),
         "accuracy": metrics.get("test/accuracy", {}).get("value"),
         "wall_s": run.get("wall_s"),
+        "run": name,
     }
+
+
+def labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Each row's model, behind the run's path where several runs share model and seed."""
+    count = Counter((row["model"], row["seed"]) for row in rows)
+    return [
+        f"{row['run']}: {row['model']}" if count[row["model"], row["seed"]] > 1 else row["model"]
+        for row in rows
+    ]
+
+
+def differing_tests(records: Sequence[dict[str, Any]]) -> bool:
+    """Whether the runs were tested on different proteins, so that their scores do not compare."""
+    tests = (record.get("data", {}).get("test", {}).get("fingerprint") for record in records)
+    return len({one for one in tests if one is not None}) > 1
 
 
 def _show(value: Any) -> str:
@@ -75,6 +81,7 @@ def _show(value: Any) -> str:
 
 def print_table(rows: Sequence[dict[str, Any]], baselines: dict[str, float]) -> None:
     """The comparison, with the baselines every run shares below it."""
+    rows = [row | {"model": label} for row, label in zip(rows, labels(rows), strict=True)]
     table = Table(title="Perplexity of masked residues, held-out proteins")
     table.add_column("model", min_width=12, overflow="fold")
     for column in (
@@ -109,16 +116,6 @@ def print_table(rows: Sequence[dict[str, Any]], baselines: dict[str, float]) -> 
             "with 'what is seen' know that, as the models do.",
             style="dim",
         )
-
-
-def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """The same rows as a CSV file."""
-    temporary = path.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def baselines_of(records: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -156,15 +153,25 @@ def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, An
 
     runs = find_runs(folders)
     records = [read_results(folder) for folder in runs]
-    rows = [row_of(folder, record) for folder, record in zip(runs, records, strict=True)]
+    above = os.path.commonpath([folder.absolute().parent for folder in runs])
+    paths = [os.path.relpath(folder.absolute(), above) for folder in runs]
+    rows = [row_of(path, record) for path, record in zip(paths, records, strict=True)]
     baselines = baselines_of(records)
     print_table(rows, baselines)
     target = to or folders[0]
     target.mkdir(parents=True, exist_ok=True)
-    write_csv(rows, target / "report.csv")
-    names = [f"{row['model']}, seed {row['seed']}" for row in rows]
-    picture = comparison_figure(
-        dict(zip(names, zip(runs, records, strict=True), strict=True)), baselines, target
-    )
-    Console().print(f"Written: {target / 'report.csv'}, {picture}")
+    write_csv(target / "report.csv", rows)
+    named = {
+        f"{label}, seed {row['seed']}": pair
+        for label, row, pair in zip(
+            labels(rows), rows, zip(runs, records, strict=True), strict=True
+        )
+    }
+    picture = comparison_figure(named, baselines, target)
+    if differing_tests(records):
+        log.warning(
+            "The runs were tested on different proteins: their perplexities do not compare, and "
+            "the baselines are those of the first run."
+        )
+    Console().print(f"Written: {target / 'report.csv'}, {picture}", soft_wrap=True)
     return rows

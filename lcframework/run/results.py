@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from lcframework.errors import RunDirError
 from lcframework.files import write_json as write_json  # part of this module's interface
 
 FILE_NAME = "results.json"
@@ -50,5 +51,18 @@ def git_revision() -> str | None:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """The `results.json` of a run directory."""
-    return json.loads((folder / FILE_NAME).read_text())
+    """The `results.json` of a run directory.
+
+    Raises:
+        RunDirError: it is not one of ours.
+    """
+    path = folder / FILE_NAME
+    try:
+        record = json.loads(path.read_text())
+        if not record.keys() >= {"run", "metrics", "tables"}:
+            raise ValueError("run, metrics or tables are missing")
+    except (ValueError, AttributeError) as error:
+        raise RunDirError(
+            f"{path} is no record of a run ({error}): move it away, or evaluate the run again."
+        ) from error
+    return record

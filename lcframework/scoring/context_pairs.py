@@ -2,8 +2,8 @@
 
 The comparison is paired: both losses are of the same masked residues with the same masks, so the
 proteins' own difficulty cancels in the difference. Each context is scored twice: on every protein
-longer than it (most proteins, but others in each row) and on those longer than all contexts (the
-same in every row, so the rows make one curve).
+longer than it (most proteins, but others in each row) and on the same proteins in every row, so
+that the rows make one curve: those longer than the largest context that enough proteins exceed.
 
 Shape letters: S proteins, C contexts.
 """
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lcframework.scoring.intervals import RESAMPLES
 from lcframework.scoring.length_bins import MIN_PROTEINS, ratio_columns
 
 LONGER_THAN_THIS = "longer than this context"
-LONGER_THAN_ALL = "longer than all contexts"
+SAME_PROTEINS = "the same in every row"
 
 
 def paired_context_rows(
@@ -49,10 +49,12 @@ def paired_context_rows(
         seed: seed of the resamples.
 
     Returns:
-        2 C rows: `proteins_compared` (`LONGER_THAN_THIS` or `LONGER_THAN_ALL`), `context`,
-        `proteins`, `too_short` (proteins left out for their length), `residues_scored`, `loss` in
-        the window, `whole_loss`, and `difference`, window minus whole, each with `_low` and
-        `_high`. A positive difference is what the rest of the protein is worth.
+        C rows of `LONGER_THAN_THIS`, then one of `SAME_PROTEINS` for each context up to the largest
+        that `min_proteins` proteins exceed (for all C if none has so many): `proteins_compared`,
+        `context`, `longer_than` (tokens that the row's proteins exceed), `proteins`, `too_short`
+        (left out for their length), `residues_scored`, `loss` in the window, `whole_loss`, and
+        `difference`, window minus whole, each with `_low` and `_high`. A positive difference is
+        what the rest of the protein is worth.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -67,22 +69,33 @@ def paired_context_rows(
             f"{windows.shape}, {whole.shape} and {counts.shape}"
         )
     options: dict[str, Any] = {"min_proteins": min_proteins, "resamples": resamples, "seed": seed}
+    enough = [c for c in contexts if ((sizes > c) & (counts > 0)).sum() >= max(min_proteins, 1)]
+    shared = max(enough, default=max(contexts))
+    asked = [(LONGER_THAN_THIS, context, context) for context in contexts]
+    asked += [(SAME_PROTEINS, context, shared) for context in contexts if context <= shared]
     rows = []
-    for name in (LONGER_THAN_THIS, LONGER_THAN_ALL):
-        for index, context in enumerate(contexts):
-            limit = context if name == LONGER_THAN_THIS else max(contexts)
-            inside = (sizes > limit) & (counts > 0)
-            scored, near, far = counts[inside], windows[inside, index], whole[inside]
-            rows.append(
-                {
-                    "proteins_compared": name,
-                    "context": int(context),
-                    "proteins": int(inside.sum()),
-                    "too_short": int((sizes <= limit).sum()),
-                    "residues_scored": int(scored.sum()),
-                    **ratio_columns("loss", near, scored, **options),
-                    **ratio_columns("whole_loss", far, scored, **options),
-                    **ratio_columns("difference", near - far, scored, **options),
-                }
-            )
+    for name, context, limit in asked:
+        inside = (sizes > limit) & (counts > 0)
+        near = windows[inside, list(contexts).index(context)]
+        rows.append(
+            {
+                "proteins_compared": name,
+                "context": int(context),
+                "longer_than": int(limit),
+                "proteins": int(inside.sum()),
+                "too_short": int((sizes <= limit).sum()),
+                **_losses(near, whole[inside], counts[inside], options),
+            }
+        )
     return rows
+
+
+def _losses(
+    near: NDArray[Any], far: NDArray[Any], scored: NDArray[Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "residues_scored": int(scored.sum()),
+        **ratio_columns("loss", near, scored, **options),
+        **ratio_columns("whole_loss", far, scored, **options),
+        **ratio_columns("difference", near - far, scored, **options),
+    }

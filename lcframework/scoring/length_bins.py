@@ -30,8 +30,9 @@ def checked_edges(edges: Sequence[Any], what: str = "length_edges") -> tuple[int
         ConfigError: they are no whole numbers, not positive, repeated, not rising, or none.
     """
     example = f"Give rising whole numbers of residues, such as {what}=[128,512,2048]."
-    given = f"{what}={list(edges) if isinstance(edges, Sequence | np.ndarray) else edges}"
-    if isinstance(edges, str) or not isinstance(edges, Sequence | np.ndarray) or not len(edges):
+    plain = isinstance(edges, str) or not isinstance(edges, Sequence | np.ndarray)
+    given = f"{what}={edges if plain else list(edges)}"
+    if plain or not len(edges):
         raise ConfigError(f"{given}: expected a list with at least one border. {example}")
     for edge in edges:
         if isinstance(edge, bool) or not isinstance(edge, Integral):

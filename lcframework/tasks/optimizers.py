@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lcframework.errors import ConfigError
+
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Split parameters into decayed and not decayed ones.
@@ -63,6 +65,15 @@ class WarmupCosineAdamW:
     final_ratio: float = 0.1
     total_steps: int | None = None
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.lr, int | float) and self.lr > 0):
+            raise ValueError(f"lr must be a positive number, got {self.lr!r}")
+        if not (0 <= self.warmup_fraction <= 1 and 0 <= self.final_ratio <= 1):
+            raise ValueError(
+                "warmup_fraction and final_ratio must lie in [0, 1], got "
+                f"{self.warmup_fraction} and {self.final_ratio}"
+            )
+
     def build(self, module: nn.Module, estimated_steps: int | float) -> dict[str, Any]:
         """Make what `LightningModule.configure_optimizers` returns.
 
@@ -71,11 +82,11 @@ class WarmupCosineAdamW:
             estimated_steps: the trainer's count of optimizer steps, may be infinite.
 
         Raises:
-            ValueError: the length of the schedule is known to nobody.
+            ConfigError: the length of the schedule is known to nobody.
         """
         total = self.total_steps if self.total_steps is not None else estimated_steps
         if not math.isfinite(total) or total < 1:
-            raise ValueError(
+            raise ConfigError(
                 "The learning-rate schedule needs a length: set trainer.max_steps or "
                 "trainer.max_epochs, "
                 "or optimizer.total_steps."

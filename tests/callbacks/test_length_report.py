@@ -84,9 +84,9 @@ def by_hand(task, data):
             nll
         )
         for where, loss in zip(at - 1, nll, strict=True):
-            far = min(where, length - 1 - where)
+            far, end = min((where, "N"), (length - 1 - where, "C"), key=lambda one: one[0])
             name = "0" if far < 1 else "1-7" if far < 8 else "8-63" if far < 64 else "64+"
-            ends.setdefault(name, []).append(loss)
+            ends.setdefault((end, name), []).append(loss)
         for context in CONTEXTS:
             if length + 2 <= context:
                 continue
@@ -119,9 +119,10 @@ def test_all_three_parts_equal_a_plain_loop(fasta, tmp_path):
         assert row["loss"] == pytest.approx(np.mean(total[row["bin"]]), rel=1e-5)
         assert row["perplexity"] == pytest.approx(np.exp(row["loss"]))
     for row in tables["loss_by_end_distance"]:
-        assert row["residues_scored"] == len(ends.get(row["distance"], []))
+        here = ends.get((row["end"], row["distance"]), [])
+        assert row["residues_scored"] == len(here)
         if row["loss"] is not None:
-            assert row["loss"] == pytest.approx(np.mean(ends[row["distance"]]), rel=1e-5)
+            assert row["loss"] == pytest.approx(np.mean(here), rel=1e-5)
     each = tables["loss_by_context"][: len(CONTEXTS)]
     assert [row["too_short"] for row in each] == [3, 8]  # 42 tokens hold 40 residues, 82 hold 80
     for row in each:
@@ -157,6 +158,18 @@ def test_the_seed_moves_the_stretches_only(fasta, tmp_path):
         row["loss"] for row in other["scores_by_length"]
     ]
     assert first["loss_by_context"][0]["loss"] != other["loss_by_context"][0]["loss"]
+
+
+def test_the_terminal_shows_bins_and_contexts(fasta, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        tables = run(fasta, tmp_path, min_proteins=6)[0]
+    lines = [record.getMessage() for record in caplog.records]
+    row = tables["scores_by_length"][1]
+    assert "length 0-49 too few, 5 proteins" in [" ".join(one.split()) for one in lines]
+    [line] = [one for one in lines if one.startswith("length 50-99")]
+    assert line.split()[2:5] == ["loss", f"{row['loss']:.3f}", f"({row['loss_low']:.3f}"]
+    [line] = [one for one in lines if one.startswith("context 42 ")]
+    assert f"{tables['loss_by_context'][0]['difference']:.4f}" in line
 
 
 def test_files_say_too_few_where_json_has_null(fasta, tmp_path):

@@ -31,7 +31,7 @@ def fasta(tmp_path, proteins):
 
 
 def names_in(folder):
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_store_holds_the_proteins(tmp_path, fasta, proteins):

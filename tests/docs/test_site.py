@@ -69,11 +69,25 @@ def test_benchmark_numbers_are_those_of_the_results(site):
 
 
 @pytest.mark.slow
+def test_the_page_on_circuits_holds_what_the_calculator_says(site):
+    from lcframework.circuits.paper_parts import depth_formula
+    from lcframework.circuits.symbols import TEXT
+
+    page = (site / "circuits.html").read_text()
+    for m in (1, 2, 3, 4, 32, 36, 33):
+        assert depth_formula(m).text(TEXT) in page
+    assert page.count("not expressible unless TC0 = NC1") == 8
+    for name in ("circuits_add.png", "circuits_float-add.png", "circuits_growth.png"):
+        assert (site / name).read_bytes()[:4] == b"\x89PNG"
+        assert f'src="{name}"' in page
+
+
+@pytest.mark.slow
 def test_no_page_asks_another_server_or_leaves_a_marker(site):
     for path in site.rglob("*.html"):
         text = path.read_text()
         requests = Requests()
         requests.feed(text)
         assert not requests.external, path.name
-        assert "<!-- benchmark" not in text and "<!-- data sets" not in text
+        assert not re.search("<!-- (benchmark|data sets|circuits)", text)
         assert 'class="mermaid"' not in text  # the theme would fetch the renderer

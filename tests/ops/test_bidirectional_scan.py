@@ -1,10 +1,11 @@
-"""The chunked scan against the step-by-step reference: outputs, final states and every gradient."""
+"""The CPU scans against the step-by-step reference: outputs, final states and every gradient."""
 
 import pytest
 import torch
 
 from lcframework.ops.bidirectional_scan import bidirectional_scan
 
+FAST = pytest.mark.parametrize("backend", ["numba", "chunked"])
 PACKS = {
     "one-token": [0, 1],
     "two": [0, 2],
@@ -68,32 +69,41 @@ def assert_close(found, expected, tolerance):
         assert error < tolerance, f"{name}: relative error {error:.2e}"
 
 
+def exactly(values):
+    """The same numbers in float64."""
+    return {name: value.detach().double().requires_grad_() for name, value in values.items()}
+
+
+@FAST
 @pytest.mark.parametrize("initial", [False, True], ids=["zero", "initial"])
 @pytest.mark.parametrize("cu", PACKS.values(), ids=PACKS.keys())
-def test_equals_reference_in_float64(cu, initial):
+def test_equals_reference_in_float64(cu, initial, backend):
     values = make(cu, initial=initial)
-    assert_close(run(values, cu, "chunked"), run(values, cu, "reference"), 1e-12)
+    assert_close(run(values, cu, backend), run(values, cu, "reference"), 1e-12)
 
 
-@pytest.mark.parametrize(("channels", "states"), [(1, 1), (33, 16)])
-def test_equals_reference_in_float32(channels, states):
+@FAST
+@pytest.mark.parametrize(("channels", "states"), [(1, 1), (33, 16), (64, 7), (130, 24)])
+def test_equals_reference_in_float32(channels, states, backend):
     cu = [0, 7, 150, 151]
     values = make(cu, channels, states, torch.float32)
-    exact = {name: value.detach().double().requires_grad_() for name, value in values.items()}
-    assert_close(run(values, cu, "chunked"), run(exact, cu, "reference"), 2e-5)
+    assert_close(run(values, cu, backend), run(exactly(values), cu, "reference"), 2e-5)
 
 
-def test_equals_reference_in_bfloat16():
+@FAST
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_equals_reference_in_half_precision(dtype, backend):
     cu = [0, 30, 100]
-    values = make(cu, dtype=torch.bfloat16)
-    exact = {name: value.detach().double().requires_grad_() for name, value in values.items()}
-    found = run(values, cu, "chunked")
-    assert found["y"].dtype == torch.bfloat16
+    values = make(cu, channels=66, dtype=dtype)
+    exact = exactly(values)
+    found = run(values, cu, backend)
+    assert found["y"].dtype == dtype
     assert found["final"].dtype == torch.float32
     assert_close(found, run(exact, cu, "reference"), 2e-2)
 
 
-def test_gradcheck():
+@FAST
+def test_gradcheck(backend):
     cu = torch.tensor([0, 4, 5, 11], dtype=torch.int32)
     values = make(cu.tolist(), channels=2, states=2)
 
@@ -103,6 +113,7 @@ def test_gradcheck():
             dt_softplus=True,
             cu_seqlens=cu,
             return_final_states=True,
+            backend=backend,
         )
 
     assert torch.autograd.gradcheck(call, tuple(values.values()))
@@ -116,33 +127,37 @@ def test_groups_of_lanes_do_not_change_the_result(monkeypatch):
     assert_close(run(values, cu, "chunked"), whole, 1e-12)
 
 
-def test_segments_do_not_see_each_other():
+@FAST
+def test_segments_do_not_see_each_other(backend):
     cu = [0, 20, 50]
     values = make(cu, initial=False)
     x = values["x"].detach().clone()
     x[:, 20:] = 1e6
     borders = torch.tensor(cu, dtype=torch.int32)
-    before = bidirectional_scan(**values, dt_softplus=True, cu_seqlens=borders)
-    after = bidirectional_scan(**{**values, "x": x}, dt_softplus=True, cu_seqlens=borders)
+    options = {"dt_softplus": True, "cu_seqlens": borders, "backend": backend}
+    before = bidirectional_scan(**values, **options)
+    after = bidirectional_scan(**{**values, "x": x}, **options)
     assert torch.equal(before[:20], after[:20])
 
 
-def test_two_runs_give_the_same_bits():
+@FAST
+def test_two_runs_give_the_same_bits(backend):
     cu = [0, 17, 300]
     values = make(cu, 16, 16, torch.float32)
-    first, second = run(values, cu, "chunked"), run(values, cu, "chunked")
+    first, second = run(values, cu, backend), run(values, cu, backend)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@FAST
 @pytest.mark.parametrize("step", [1e-6, 1e-2, 1.0, 1e3])
-def test_finite_for_extreme_steps_over_a_giant_protein(step):
+def test_finite_for_extreme_steps_over_a_giant_protein(step, backend):
     T, E, N = 33_000, 4, 16
     generator = torch.Generator().manual_seed(3)
     x, B, C = (torch.randn(2, T, n, generator=generator) for n in (E, N, N))
     A = -torch.arange(1.0, N + 1).expand(2, E, N).contiguous()
     dt = torch.full((2, T, E), step)
     arguments = [one.requires_grad_() for one in (x, dt, A, B, C)]
-    y = bidirectional_scan(*arguments)
+    y = bidirectional_scan(*arguments, backend=backend)
     grads = torch.autograd.grad(y.sum(), arguments)
     assert all(bool(torch.isfinite(one).all()) for one in (y, *grads))
 
@@ -161,16 +176,58 @@ def test_wrong_arguments_are_named():
         bidirectional_scan(**{**values, "dt": torch.zeros(2, 6, 5, dtype=torch.int64)})
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_directions_side_by_side_equal_one_after_the_other(mode):
-    values, cu = make([0, 20, 50]), torch.tensor([0, 20, 50], dtype=torch.int32)
+@FAST
+@pytest.mark.parametrize("step", [1e-6, 1e3])
+def test_extreme_steps_equal_the_reference(step, backend):
+    values = make([0, 90, 100], channels=3, states=16, initial=False)
+    values = {name: values[name] for name in ("x", "dt", "A", "B", "C")}
+    values["dt"] = torch.full_like(values["dt"], step).requires_grad_()
+    found = []
+    for name in (backend, "reference"):
+        y = bidirectional_scan(**values, backend=name)
+        grads = torch.autograd.grad(y.sum(), list(values.values()))
+        found.append({"y": y, **dict(zip(values, grads, strict=True))})
+    assert_close(*found, 1e-12)
+
+
+@FAST
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_number_of_threads_does_not_change_the_result(mode, backend):
+    values, cu = make([0, 20, 50], 130), torch.tensor([0, 20, 50], dtype=torch.int32)
     outputs, threads = [], torch.get_num_threads()
+    options = {"dt_softplus": True, "cu_seqlens": cu, "backend": backend}
     try:
         for count in (1, 4):
             torch.set_num_threads(count)
             with mode():
-                outputs.append(bidirectional_scan(**values, dt_softplus=True, cu_seqlens=cu))
+                outputs.append(bidirectional_scan(**values, **options).detach())
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*outputs)
+
+
+@FAST
+def test_gradients_with_two_threads(backend):
+    values, cu, threads = make([0, 700, 1500], 130, 4), [0, 700, 1500], torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(run(values, cu, backend))
+    finally:
+        torch.set_num_threads(threads)
+    if backend == "numba":  # torch cuts its sums by the number of threads
+        assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert_close(*found, 1e-12)
+
+
+def test_debug_mode_names_what_is_not_finite():
+    values = {name: one.detach() for name, one in make([0, 6], initial=False).items()}
+    values["dt"][1, 4, 2] = torch.nan
+    bidirectional_scan(**values, dt_softplus=True, backend="chunked")
+    with (
+        torch.autograd.set_detect_anomaly(True),
+        pytest.raises(ValueError, match=r"dt is not finite at \(1, 4, 2\)"),
+    ):
+        bidirectional_scan(**values, dt_softplus=True, backend="chunked")

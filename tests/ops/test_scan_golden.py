@@ -54,7 +54,7 @@ def ours(golden, direction, backend):
     return out, final[direction], dict(zip(sources, grads, strict=True))
 
 
-@pytest.mark.parametrize("backend", ["chunked", "reference"])
+@pytest.mark.parametrize("backend", ["numba", "chunked", "reference"])
 @pytest.mark.parametrize("direction", [0, 1], ids=["forward", "reverse"])
 def test_matches_mamba_ssm(direction, backend):
     golden = load_file(GOLDEN)

@@ -6,7 +6,7 @@ On a GPU at full size, on a CPU in Triton's interpreter at small ones.
 import pytest
 import torch
 
-from lcframework.ops.bidirectional_scan import bidirectional_scan
+from lcframework.ops.bidirectional_scan import bidirectional_scan, work_items
 from lcframework.ops.bidirectional_scan import triton as host
 
 CUDA = torch.cuda.is_available()
@@ -87,11 +87,10 @@ def test_equals_reference(name):
 
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
 def test_channels_over_several_tiles_and_segments_over_several_items(split, monkeypatch):
+    monkeypatch.setattr(host, "SPAN", 8)
     if split:
-        monkeypatch.setattr(host, "BLOCK", 8)
-        monkeypatch.setattr(host, "SHORTEST_ITEM", 16)
-        monkeypatch.setattr(host, "WANTED_PROGRAMS", 10_000)
-    compare([0, 40, 41, 60], 70, 16, torch.float32, True, 2e-5)
+        monkeypatch.setattr(work_items, "lengths_for", lambda *_: (30, 16))
+    compare([0, 40, 41, 60], 70, 3, torch.float32, True, 2e-5)
 
 
 def test_without_softplus():

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -53,9 +54,26 @@ def test_failed_write_keeps_the_earlier_file(two, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match=r"No space.*MB are free.*same run_id"):
         AtomicCheckpointIO().save_checkpoint({}, two[1])
     assert load_checkpoint(two[1])["global_step"] == 2
+    assert len(list(two[1].parent.iterdir())) == 4  # two files and their checksums
+
+
+def test_a_cut_checkpoint_without_checksum_is_damaged(two, caplog):
+    checksum_path(two[1]).unlink()
+    assert newest_valid(two[0].parent) == two[1]
+    two[1].write_bytes(two[1].read_bytes()[:-2000])
+    assert newest_valid(two[0].parent) == two[0]
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        load_checkpoint(two[1])
+
+
+def test_a_zip_file_that_is_no_checkpoint_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as file:
+        file.writestr("readme", "no tensors")
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        load_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_resume_rule(two, tmp_path):

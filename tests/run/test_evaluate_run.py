@@ -7,10 +7,12 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoModel
 
 from lcframework.errors import CheckpointError
 from lcframework.paths import sample_dir
 from lcframework.run.evaluate import find_checkpoint, load_network
+from lcframework.run.export import export
 
 TEST_DATA = f"data.test={sample_dir() / 'valid.fasta.gz'}"
 SMALL = ["model.d_model=16", "model.n_layers=1", "data.max_tokens=4096", "trainer.max_steps=4"]
@@ -66,6 +68,19 @@ def test_a_missing_place_and_an_empty_one_are_named(tmp_path):
         find_checkpoint(str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match="holds no valid"):
         find_checkpoint(str(tmp_path))
+
+
+def test_an_export_is_evaluated_like_the_checkpoint_it_came_from(trained, tmp_path):
+    file = find_checkpoint(str(trained))
+    export(str(trained), tmp_path / "exported")
+    network = load_network(file)
+    again = load_network(find_checkpoint(str(tmp_path / "exported")))
+    assert again.hparams == network.hparams
+    for key, value in network.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+    AutoModel.from_pretrained(tmp_path / "exported").save_pretrained(tmp_path / "encoder")
+    with pytest.raises(CheckpointError, match=r"an encoder without lm_head\.weight"):
+        load_network(tmp_path / "encoder")
 
 
 def altered(trained, tmp_path, change):

@@ -1,8 +1,10 @@
 """Run ids survive a requeue; a run directory admits one process."""
 
+import os
+import signal
 import subprocess
 import sys
-import textwrap
+from contextlib import suppress
 
 import pytest
 
@@ -26,25 +28,34 @@ def test_slug_is_one_safe_folder_name():
     assert slug("model=lcplm_tiny,seed=1") == "model=lcplm_tiny-seed=1"
 
 
-def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path):
-    code = f"""
-        import sys
-        from pathlib import Path
-        from lcframework.run.identity import RunDirLock
-        with RunDirLock(Path({str(tmp_path)!r})):
-            print("held", flush=True)
-            sys.stdin.read()
-    """
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from lcframework.run.identity import RunDirLock
+with RunDirLock(Path(sys.argv[1])):
+    child = sys.argv[2] == "forks" and os.fork() == 0
+    if child or sys.argv[2] == "alone":
+        print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("forks", ["forks", "alone"])
+def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path, forks):
     holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdin=subprocess.PIPE,
+        [sys.executable, "-c", HOLDER, str(tmp_path), forks],
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(RunDirError, match=f"pid {holder.pid} on"), RunDirLock(tmp_path):
         pass
     holder.kill()
-    holder.communicate()
-    with RunDirLock(tmp_path):  # a killed holder leaves no lock behind
-        assert (tmp_path / ".lock").is_file()
+    holder.wait()
+    try:
+        with RunDirLock(tmp_path):  # nor does a child of it that lives on
+            assert (tmp_path / ".lock").is_file()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(holder.pid, signal.SIGKILL)

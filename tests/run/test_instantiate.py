@@ -47,6 +47,19 @@ def test_a_trusted_package_can_be_added(monkeypatch):
     assert instantiate({"_target_": "fractions.Fraction", "numerator": 3}) == 3
 
 
+@pytest.mark.parametrize(
+    ("node", "given", "words"),
+    [
+        ({"_target_": RECIPE, "lr": -1}, {}, "WarmupCosineAdamW refuses its settings: lr must be"),
+        ({"_target_": RECIPE, "width": 3}, {}, "refuses its settings:.*'width'"),
+        ({"_target_": RECIPE, "width": 3}, {"lr": 1.0}, "refuses its settings:.*'width'"),
+    ],
+)
+def test_what_a_constructor_refuses_is_one_paragraph(node, given, words):
+    with pytest.raises(ConfigError, match=words):
+        instantiate(node, **given)
+
+
 def test_group_leaves_out_null_children():
     nodes = OmegaConf.create({"a": {"_target_": RECIPE}, "b": None})
     assert len(instantiate_all(nodes)) == 1

@@ -94,6 +94,42 @@ def test_killed_and_resumed_equals_unbroken(unbroken, moment):
     assert not list(checkpoints.glob(".*tmp-*"))
 
 
+@pytest.mark.slow
+def test_killed_with_data_workers_and_accumulation(unbroken):
+    """Workers outlive a killed run by seconds; the next start must not wait for them."""
+    parent, _ = unbroken
+    more = ["data.num_workers=2", "trainer.accumulate_grad_batches=3", "data.max_length=128"]
+    finish(start(parent / "workers-whole", *more))
+    folder = parent / "workers-killed"
+    for step in ("00000010", "00000030"):
+        saved = folder / "lcplm-quickstart" / "one" / "checkpoints" / f"{step}.ckpt.sha256"
+        kill_when(start(folder, *more), saved.exists)
+    finish(start(folder, *more))
+    assert trace(folder) == trace(parent / "workers-whole")
+    assert len(trace(folder)) == 60
+
+
+def test_ctrl_c_saves_the_step_and_tells_how_to_go_on(unbroken):
+    parent, expected = unbroken
+    folder = parent / "interrupted"
+    run = folder / "lcplm-quickstart" / "one"
+    process = start(folder)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.csv").exists() or len(trace(folder)) < 14:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "run_id=one" in output
+    saved = max((run / "checkpoints").glob("*.ckpt"))
+    assert int(saved.stem) >= 14
+    assert str(saved) in output
+    assert f"resuming from {saved}" in finish(start(folder))
+    assert trace(folder) == expected
+
+
 def test_a_second_process_in_a_run_directory_is_refused(unbroken):
     parent, _ = unbroken
     folder = parent / "locked"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lcframework.scoring.context_pairs import (
-    LONGER_THAN_ALL,
     LONGER_THAN_THIS,
+    SAME_PROTEINS,
     paired_context_rows,
 )
 
@@ -37,11 +37,21 @@ def test_rows_by_hand():
 
 
 def test_the_same_proteins_in_every_row():
-    same = [row for row in rows() if row["proteins_compared"] == LONGER_THAN_ALL]
+    same = [row for row in rows() if row["proteins_compared"] == SAME_PROTEINS]
+    assert [row["longer_than"] for row in same] == [25, 25]
     assert [row["proteins"] for row in same] == [1, 1]
     assert [row["residues_scored"] for row in same] == [4, 4]
     assert [row["difference"] for row in same] == pytest.approx([(8 - 4) / 4, 0.0])
     assert same[0]["whole_loss"] == same[1]["whole_loss"]
+
+
+def test_the_shared_proteins_are_those_longer_than_the_largest_context_with_enough():
+    same = [row for row in rows(min_proteins=2) if row["proteins_compared"] == SAME_PROTEINS]
+    assert [(row["context"], row["longer_than"], row["proteins"]) for row in same] == [(10, 10, 3)]
+    assert same[0]["difference"] == pytest.approx(1.0)
+    none = [row for row in rows(min_proteins=4) if row["proteins_compared"] == SAME_PROTEINS]
+    assert [(row["context"], row["longer_than"]) for row in none] == [(10, 25), (25, 25)]
+    assert [row["difference"] for row in none] == [None, None]
 
 
 def test_too_few_proteins_show_counts_and_no_numbers():

@@ -70,7 +70,7 @@ def test_labels():
     ("edges", "reason"),
     [
         ([], "at least one"),
-        ("128", "expected a list"),
+        ("all", "length_edges=all: expected a list"),
         (128, "expected a list"),
         ([0, 5], "0 is below 1"),
         ([-128, 5], "-128 is below 1"),

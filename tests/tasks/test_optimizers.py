@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from lcframework.errors import ConfigError
 from lcframework.tasks.optimizers import WarmupCosineAdamW, decay_groups, warmup_cosine
 
 
@@ -34,5 +35,11 @@ def test_schedule_by_hand():
 
 
 def test_a_schedule_without_length_is_refused():
-    with pytest.raises(ValueError, match="max_steps"):
+    with pytest.raises(ConfigError, match="max_steps"):
         WarmupCosineAdamW().build(nn.Linear(2, 2), float("inf"))
+
+
+@pytest.mark.parametrize("settings", [{"lr": "abc"}, {"lr": 0}, {"final_ratio": 1.5}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        WarmupCosineAdamW(**settings)

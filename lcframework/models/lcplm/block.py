@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lcframework.ops.bidirectional_scan import bidirectional_scan
+from lcframework.ops.bidirectional_scan import bidirectional_scan, choose_backend
 from lcframework.ops.short_conv import bidirectional_short_conv
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -82,9 +82,27 @@ class BiMambaS(nn.Module):
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
         self.out_proj.weight.div_(math.sqrt(n_layers))
 
-    def forward(self, u: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Mix (T, d) over time within each segment; returns (T, d)."""
-        x, z = self.in_proj(u).chunk(2, dim=-1)
+    def forward(self, u: Tensor, cu_seqlens: Tensor, max_len: int | None = None) -> Tensor:
+        """Mix (T, d) over time within each segment of at most `max_len` tokens; returns (T, d)."""
+        xz = self.in_proj(u)
+        A = -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log)
+        if choose_backend(self.scan_backend, xz) == "triton":
+            from lcframework.ops.bimamba_inner import bimamba_inner  # imports torch's compiler
+
+            y = bimamba_inner(
+                xz,
+                self.conv_weight,
+                self.conv_bias,
+                self.x_proj,
+                self.dt_proj,
+                self.dt_bias,
+                A,
+                self.D,
+                cu_seqlens,
+                max_len,
+            )
+            return self.out_proj(y)
+        x, z = xz.chunk(2, dim=-1)
         x = bidirectional_short_conv(x, self.conv_weight, self.conv_bias, cu_seqlens)
         projected = torch.bmm(x, self.x_proj.to(x.dtype).transpose(1, 2))
         dt, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
@@ -92,7 +110,7 @@ class BiMambaS(nn.Module):
         y = bidirectional_scan(
             x,
             dt,
-            -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log),
+            A,
             B,
             C,
             self.D,
@@ -100,6 +118,7 @@ class BiMambaS(nn.Module):
             dt_bias=self.dt_bias,
             dt_softplus=True,
             cu_seqlens=cu_seqlens,
+            max_len=max_len,
             backend=self.scan_backend,
         )
         return self.out_proj(y)
@@ -114,6 +133,7 @@ class Block(nn.Module):
         self.norm = nn.RMSNorm(d_model, eps=norm_eps)
         self.mixer = mixer
 
-    def forward(self, residual: Tensor, cu_seqlens: Tensor) -> Tensor:
+    def forward(self, residual: Tensor, cu_seqlens: Tensor, max_len: int | None = None) -> Tensor:
         """(T, d) residual stream in, the same out."""
-        return residual + self.mixer(self.norm(residual), cu_seqlens).to(residual.dtype)
+        mixed = self.mixer(self.norm(residual), cu_seqlens, max_len)
+        return residual + mixed.to(residual.dtype)

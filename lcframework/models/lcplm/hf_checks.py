@@ -1,17 +1,20 @@
 """Errors that transformers would leave as a warning, a wrong result or a bare traceback."""
 
 import json
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from lcframework.data.alphabet import TOKENS
 from lcframework.errors import CheckpointError
 
 INDEX_FILE = "model.safetensors.index.json"
 VOCABULARY_FILE = "vocab.txt"
+HEAD = "lm_head.weight"
 OURS = "LC-PLM was given"
 CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory")
 
@@ -48,7 +51,7 @@ def check_folder(where: Any, subfolder: str = "") -> None:
     folder = Path(where) / subfolder
     index = folder / INDEX_FILE
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        shards = sorted(set(_weight_map(index).values()))
         missing = [name for name in shards if not (folder / name).is_file()]
         if missing:
             raise CheckpointError(
@@ -57,6 +60,54 @@ def check_folder(where: Any, subfolder: str = "") -> None:
                 "into it or export it again."
             )
     _check_vocabulary(folder)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(index.read_text())["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{index} is no index of shards ({error!r}). Copy it again or export the model again."
+        ) from error
+
+
+def refuse_other_keys(about: Mapping[str, Any], where: Any) -> None:
+    """Stop if files and encoder do not have the same keys; a head may be new or left over.
+
+    Args:
+        about: transformers' loading info, with `missing_keys` and `unexpected_keys`.
+        where: what `from_pretrained` was given.
+
+    Raises:
+        CheckpointError: names the first of them.
+    """
+    missing, unknown = (
+        sorted(set(about[kind]) - {HEAD}) for kind in ("missing_keys", "unexpected_keys")
+    )
+    if missing or unknown:
+        says = (
+            f"lacks {len(missing)} of" if missing else f"holds {len(unknown)} keys that are none of"
+        )
+        raise CheckpointError(
+            f"{where} {says} the model's parameters, the first is {(missing or unknown)[0]}. The "
+            "weights are partial or those of another config.json: copy or export them again."
+        )
+
+
+@contextmanager
+def explain_damage(where: Any) -> Iterator[None]:
+    """Name the folder whose weights cannot be read.
+
+    Raises:
+        CheckpointError: instead of safetensors' error.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"The weights in {where} cannot be read ({error}): they are damaged, cut short or a "
+            "Git LFS pointer (git lfs pull). Copy or export them again."
+        ) from error
 
 
 def _check_vocabulary(folder: Path) -> None:
@@ -81,6 +132,24 @@ def _check_vocabulary(folder: Path) -> None:
         f"{VOCABULARY_FILE} ({len(have)} tokens). Put the tokenizer files of the export back; "
         "further tokens are added with tokenizer.add_tokens, which leaves that file alone."
     )
+
+
+def refuse_unpredicted(labels: torch.Tensor, n_tokens: int) -> None:
+    """Stop at a label that the head has no logit for; on a GPU it would be an assert in a kernel.
+
+    Args:
+        labels: int64, any shape, negative where ignored.
+        n_tokens: number of logits.
+
+    Raises:
+        ValueError: a label is `n_tokens` or more.
+    """
+    largest = int(labels.max()) if labels.numel() else -1
+    if largest >= n_tokens:
+        raise ValueError(
+            f"A label is {largest}, but only tokens below {n_tokens} are predicted. For tokens "
+            "added to the tokenizer call model.resize_token_embeddings(len(tokenizer)) first."
+        )
 
 
 def estimated_gigabytes(config: Any, tokens: int, training: bool) -> float:

@@ -1,6 +1,8 @@
 """The configuration of LC-PLM for Hugging Face transformers; users import it from `huggingface`."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from transformers import PreTrainedConfig
@@ -9,9 +11,24 @@ from lcframework.data.alphabet import CLS_ID, EOS_ID, MASK_ID, PAD_ID, TOKENS
 from lcframework.models.lcplm.hf_checks import refuse_other_model
 from lcframework.models.lcplm.model import LCPLM
 
+CODE_FILE = "modeling_lcplm.py"
+CODE = '''"""For trust_remote_code=True: the classes are those of the package lcframework."""
+
+from lcframework.models.lcplm.huggingface import LCPLMConfig, LCPLMForMaskedLM, LCPLMModel
+'''
+AUTO_MAP = {
+    "AutoConfig": "modeling_lcplm.LCPLMConfig",
+    "AutoModel": "modeling_lcplm.LCPLMModel",
+    "AutoModelForMaskedLM": "modeling_lcplm.LCPLMForMaskedLM",
+}
+
 
 class LCPLMConfig(PreTrainedConfig):
     """Sizes and vocabulary of an LC-PLM.
+
+    Saved, it is two files: `config.json` and `modeling_lcplm.py`, whose one statement imports the
+    classes from this package. With it `trust_remote_code=True` finds them in a process that did not
+    import lcframework; without the package transformers says that lcframework is to be installed.
 
     Args:
         d_model: width; also read as `hidden_size`.
@@ -22,12 +39,16 @@ class LCPLMConfig(PreTrainedConfig):
         dt_rank: rank of the step projection; "auto" is ceil(d_model / 16).
         vocab_size: rows of embedding and head (V), padding rows included.
         vocab_list: the tokens in id order; default is ESM-2's 33.
+        n_tokens: tokens that the head predicts (N), the first of its rows; the rows behind them
+            were never trained and would take most of the probability. Default is all of
+            `vocab_list`; `resize_token_embeddings` sets it.
         norm_eps: epsilon of the RMS norms.
         scan_backend: see `lcframework.ops.bidirectional_scan`.
         **kwargs: what every transformers configuration takes.
 
     Raises:
-        ValueError: `tie_word_embeddings=True`, which this architecture does not have.
+        ValueError: `tie_word_embeddings=True`, which this architecture does not have; or more
+            tokens than rows.
         CheckpointError: `from_pretrained` on the configuration of another architecture.
     """
 
@@ -44,6 +65,7 @@ class LCPLMConfig(PreTrainedConfig):
         dt_rank: int | str = "auto",
         vocab_size: int = 128,
         vocab_list: Sequence[str] = TOKENS,
+        n_tokens: int | None = None,
         norm_eps: float = 1e-5,
         scan_backend: str = "auto",
         **kwargs: Any,
@@ -56,10 +78,25 @@ class LCPLMConfig(PreTrainedConfig):
         self.d_model, self.n_layers = d_model, n_layers
         self.d_state, self.d_conv, self.expand, self.dt_rank = d_state, d_conv, expand, dt_rank
         self.vocab_size, self.vocab_list = vocab_size, list(vocab_list)
+        self.n_tokens = len(self.vocab_list) if n_tokens is None else n_tokens
+        if not len(self.vocab_list) <= self.n_tokens <= vocab_size:
+            raise ValueError(
+                f"vocab_list has {len(self.vocab_list)} tokens, n_tokens is {self.n_tokens}, "
+                f"vocab_size {vocab_size}: each must be at most the next."
+            )
         self.norm_eps, self.scan_backend = norm_eps, scan_backend
         fixed: dict[str, Any] = {"pad_token_id": PAD_ID, "mask_token_id": MASK_ID}
         fixed |= {"bos_token_id": CLS_ID, "eos_token_id": EOS_ID, "tie_word_embeddings": False}
-        super().__init__(**{**fixed, **kwargs})
+        super().__init__(**{**fixed, **kwargs, "auto_map": dict(AUTO_MAP)})
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As the parent, and the file that `auto_map` names."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        (Path(save_directory) / CODE_FILE).write_text(CODE, encoding="utf-8")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Nothing: `auto_map` is set, and the parent would copy this package's files on saving."""
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
@@ -72,7 +109,7 @@ class LCPLMConfig(PreTrainedConfig):
         """Keyword arguments of the `LCPLM` this configuration describes."""
         names = ("d_model", "n_layers", "d_state", "d_conv", "expand", "dt_rank", "norm_eps")
         sizes = {name: getattr(self, name) for name in (*names, "scan_backend")}
-        return {**sizes, "vocab_size": len(self.vocab_list), "pad_vocab_to": self.vocab_size}
+        return {**sizes, "vocab_size": self.n_tokens, "pad_vocab_to": self.vocab_size}
 
     @classmethod
     def from_network(cls, network: LCPLM) -> Self:

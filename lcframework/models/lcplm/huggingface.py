@@ -1,18 +1,22 @@
 """LC-PLM for Hugging Face transformers: configuration, encoder, masked language model.
 
-Importing this module registers the classes, so plain transformers code needs this one line more:
+Importing this module registers the classes; plain transformers code needs this one line more:
 
     import lcframework.models.lcplm.huggingface
     model = AutoModelForMaskedLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
+or, instead of it, the argument `trust_remote_code=True`: see `LCPLMConfig`.
+
 What is unusual: a padded batch is packed inside, so padding changes nothing and a protein has the
 logits it has alone; embedding and head are two matrices and never tied; both have `vocab_size` rows
-(128), more than the `len(vocab_list)` tokens of the tokenizer (33). Up to 95 tokens can thus be
-added without `resize_token_embeddings`; their rows exist and are untrained. Names of the modules
-for PEFT: `in_proj`, `out_proj`, `lm_head`, `embedding`.
+(V, 128), more than the `n_tokens` tokens of the tokenizer (N, 33), and logits are of these N alone.
+Up to 95 tokens added to the tokenizer can thus stand in the input without resizing; to predict them
+too, call `resize_token_embeddings(len(tokenizer))`. Names of the modules for PEFT: `in_proj`,
+`out_proj`, `lm_head`, `embedding`.
 
-Legend: B batch rows, L row length, T real tokens, S proteins, d model width, V rows of the head.
+Legend: B batch rows, L row length, T real tokens, S proteins, d model width, V rows of the head, N
+    tokens it predicts.
 """
 
 import math
@@ -33,7 +37,13 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 from transformers.utils.generic import can_return_tuple
 
 from lcframework.models.lcplm.block import BiMambaS
-from lcframework.models.lcplm.hf_checks import check_folder, explain_memory
+from lcframework.models.lcplm.hf_checks import (
+    check_folder,
+    explain_damage,
+    explain_memory,
+    refuse_other_keys,
+    refuse_unpredicted,
+)
 from lcframework.models.lcplm.hf_config import LCPLMConfig
 from lcframework.models.lcplm.model import LCPLM
 from lcframework.models.lcplm.padding import pack, unpack
@@ -55,13 +65,45 @@ class LCPLMPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the parent, after checking a local folder.
+        """As the parent, but nothing that should have been loaded is drawn at random.
 
         Raises:
-            CheckpointError: a shard is missing, or the folder's vocabulary is not the model's.
+            CheckpointError: a shard or a key of the encoder is missing, a file is damaged or holds
+                other keys, or the folder's vocabulary is not the model's.
         """
         check_folder(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        asked = kwargs.pop("output_loading_info", False)
+        with explain_damage(pretrained_model_name_or_path):
+            loaded: Any = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        model, about = loaded
+        refuse_other_keys(about, pretrained_model_name_or_path)
+        return (model, about) if asked else model
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+        """Nothing: see `LCPLMConfig.register_for_auto_class`."""
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any
+    ) -> nn.Embedding:
+        """As the parent: both matrices get that many rows, and that many tokens are predicted.
+
+        Fewer than the 128 rows cut off unused ones; more add rows. Those of ESM-2's tokens stay.
+
+        Raises:
+            ValueError: fewer rows than there are tokens.
+        """
+        if new_num_tokens is not None and new_num_tokens < len(self.config.vocab_list):
+            raise ValueError(
+                f"resize_token_embeddings({new_num_tokens}) would cut off tokens of the model's "
+                f"own vocabulary of {len(self.config.vocab_list)}."
+            )
+        embedding = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        if new_num_tokens is not None:
+            self.config.n_tokens = new_num_tokens
+        return embedding
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -151,9 +193,11 @@ class LCPLMModel(LCPLMPreTrainedModel):
             if keep_states:
                 states.append(unpack(residual, mask, shape))
             if self.gradient_checkpointing and self.training:
-                residual = self._gradient_checkpointing_func(block.__call__, residual, cu_seqlens)
+                residual = self._gradient_checkpointing_func(
+                    block.__call__, residual, cu_seqlens, shape[1]
+                )
             else:
-                residual = block(residual, cu_seqlens)
+                residual = block(residual, cu_seqlens, shape[1])
         last = unpack(self.norm(residual), mask, shape)
         hidden_states = (*states, last) if keep_states else None
         return BaseModelOutput(
@@ -164,10 +208,6 @@ class LCPLMModel(LCPLMPreTrainedModel):
 
 class LCPLMForMaskedLM(LCPLMPreTrainedModel):
     """The encoder with the language-model head.
-
-    `resize_token_embeddings(n)` changes the rows of both matrices and `config.vocab_size`; n up to
-    128 only shrinks the padding, so tokens added to the tokenizer need no resize until their ids
-    pass 127. Fewer rows than `len(config.vocab_list)` are refused.
 
     Args:
         config: sizes and vocabulary.
@@ -190,6 +230,14 @@ class LCPLMForMaskedLM(LCPLMPreTrainedModel):
         model.load_state_dict(weights)
         return model.train(network.training)
 
+    def to_network(self) -> LCPLM:
+        """The framework's network with the same weights, the inverse of `from_network`."""
+        network = LCPLM(**self.config.network_arguments())
+        network.load_state_dict(
+            {key.removeprefix("lcplm."): value for key, value in self.state_dict().items()}
+        )
+        return network.train(self.training)
+
     def get_output_embeddings(self) -> nn.Module:
         """The head, V rows."""
         return self.lm_head
@@ -197,21 +245,6 @@ class LCPLMForMaskedLM(LCPLMPreTrainedModel):
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replace the head."""
         self.lm_head = new_embeddings
-
-    def resize_token_embeddings(
-        self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any
-    ) -> nn.Embedding:
-        """As the parent; see the class for how it behaves.
-
-        Raises:
-            ValueError: fewer rows than there are tokens.
-        """
-        if new_num_tokens is not None and new_num_tokens < len(self.config.vocab_list):
-            raise ValueError(
-                f"resize_token_embeddings({new_num_tokens}) would cut off tokens of the model's "
-                f"own vocabulary of {len(self.config.vocab_list)}."
-            )
-        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -229,15 +262,16 @@ class LCPLMForMaskedLM(LCPLMPreTrainedModel):
             input_ids: (B, L) int64.
             attention_mask: (B, L); see `LCPLMModel.forward`.
             inputs_embeds: (B, L, d) in place of `input_ids`.
-            labels: (B, L) int64, -100 where nothing is to be predicted; padding never counts.
+            labels: (B, L) int64 below N, -100 where nothing is to be predicted; padding never
+                counts.
             output_hidden_states: see `LCPLMModel.forward`.
             **kwargs: `num_items_in_batch` divides the summed loss, as the Trainer wants it.
 
         Returns:
-            `logits` (B, L, V), zero at the padding, `loss` and perhaps `hidden_states`.
+            `logits` (B, L, N), zero at the padding, `loss` and perhaps `hidden_states`.
 
         Raises:
-            ValueError: see `LCPLMModel.forward`.
+            ValueError: see `LCPLMModel.forward`; or a label that is not predicted.
             torch.OutOfMemoryError: see `LCPLMModel.forward`.
         """
         outputs = self.lcplm(
@@ -245,10 +279,13 @@ class LCPLMForMaskedLM(LCPLMPreTrainedModel):
         )
         with explain_memory(self.config, outputs.last_hidden_state):
             logits = self.lm_head(outputs.last_hidden_state)
+        logits = logits[..., : self.config.n_tokens].contiguous()
         loss = None
         if labels is not None:
             if attention_mask is not None:
                 labels = labels.masked_fill(~attention_mask.bool(), IGNORED_LABEL)
+            if not torch.compiler.is_compiling():
+                refuse_unpredicted(labels, logits.shape[-1])
             loss = self.loss_function(
                 logits,
                 labels,

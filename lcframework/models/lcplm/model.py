@@ -96,7 +96,7 @@ class LCPLM(nn.Module):
         Args:
             tokens: (T,) int64.
             cu_seqlens: (S+1,) int32 segment borders.
-            max_len: unused; part of the calling convention shared with attention models.
+            max_len: no protein is longer; spares some work on a GPU.
 
         Returns:
             (T, d).
@@ -111,9 +111,9 @@ class LCPLM(nn.Module):
         residual = self.embedding(tokens)
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
-                residual = checkpoint(block, residual, cu_seqlens, use_reentrant=False)
+                residual = checkpoint(block, residual, cu_seqlens, max_len, use_reentrant=False)
             else:
-                residual = block(residual, cu_seqlens)
+                residual = block(residual, cu_seqlens, max_len)
         return self.norm(residual)
 
     def forward(

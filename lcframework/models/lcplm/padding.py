@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 
+@torch.compiler.disable()  # how many tokens are real is known only at run time
 def pack(given: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
     """Real tokens of a padded batch in one row.
 
@@ -34,6 +35,7 @@ def pack(given: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor |
     return given[mask], mask, borders
 
 
+@torch.compiler.disable()
 def unpack(packed: Tensor, mask: Tensor | None, shape: torch.Size) -> Tensor:
     """The inverse of `pack` for (T, d): (B, L, d), zero at the padding."""
     if mask is None:

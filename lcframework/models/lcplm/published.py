@@ -50,6 +50,11 @@ def network_arguments(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the configuration describes another network; names the entry.
     """
+    if config.get("model_type") == "lcplm":
+        raise CheckpointError(
+            f"{where} is an export of lcframework already: AutoModelForMaskedLM.from_pretrained "
+            "loads it, and checkpoint= of lcf-evaluate takes it."
+        )
     for key, value in REQUIRED.items():
         if config.get(key) != value:
             raise CheckpointError(

@@ -46,9 +46,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        # PyTorch's own words would advise to run the code in the file.
+        pickled = isinstance(error, pickle.UnpicklingError)
+        says = "more than tensors in it" if pickled else str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): it is damaged, cut short or "
-            "no checkpoint. Fetch it again."
+            f"{path} cannot be read ({says}): it is damaged, cut short or no checkpoint. Fetch it "
+            "again."
         ) from error
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lcframework.ops.bidirectional_scan.layout import Events, Layout
+from lcframework.ops.cpu.plan import applied
 
 GROUP_ELEMENTS = 1 << 17
 """States (G N E) that advance together: enough work for an operation, few enough for a cache."""
@@ -157,7 +158,8 @@ def in_both_directions(work: Callable[[int], None]) -> None:
 
     def alone(direction: int) -> None:
         torch.set_num_threads(max(1, threads // 2))  # of this thread
-        with torch.no_grad(), torch.inference_mode(inference):
+        # In this order: leaving inference mode turns gradients on.
+        with torch.inference_mode(inference), torch.no_grad():
             work(direction)
 
     with ThreadPoolExecutor(2, "scan-direction") as pool:
@@ -254,7 +256,7 @@ def scan_chunked(
     initial = None
     if initial_states is not None:
         initial = initial_states.transpose(2, 3).flatten(0, 1).contiguous()
-    y, finals = _Scan.apply(x, dt, A_2NE, B, C, initial, cu_seqlens, want_finals)  # type: ignore[misc]
+    y, finals = applied(_Scan, x, dt, A_2NE, B, C, initial, cu_seqlens, want_finals)
     if finals is not None:
         finals = finals.view(2, -1, *finals.shape[1:]).transpose(2, 3)
     return y, finals

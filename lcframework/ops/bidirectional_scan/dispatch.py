@@ -2,19 +2,26 @@
 directions.
 
 Legend: T tokens of the pack, S segments, E channels, N states; the leading axis of size 2 is the
-    direction, 0 forward
-in time, 1 backward.
+    direction, 0 forward in time, 1 backward.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lcframework.ops.bidirectional_scan.checks import check_borders, check_finite
 from lcframework.ops.bidirectional_scan.chunked import scan_chunked
+from lcframework.ops.bidirectional_scan.mamba_ssm import scan_mamba_ssm
+from lcframework.ops.bidirectional_scan.numba import scan_numba
 from lcframework.ops.bidirectional_scan.reference import scan_reference
-from lcframework.ops.bidirectional_scan.triton import scan_triton, why_unavailable
+from lcframework.ops.bidirectional_scan.triton import scan_triton, serves
+from lcframework.ops.cpu.compile import usable
 
-BACKENDS = ("auto", "triton", "chunked", "reference")
+BACKENDS = ("auto", "triton", "numba", "mamba_ssm", "chunked", "reference")
+FUSED: dict[str, Callable] = {"numba": scan_numba, "mamba_ssm": scan_mamba_ssm}
+"""Backends that take every argument of `bidirectional_scan` up to the final states."""
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -32,6 +39,7 @@ def bidirectional_scan(
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
+    max_len: int | None = None,
     backend: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan every segment of a pack in both directions, add the directions, gate.
@@ -55,7 +63,10 @@ def bidirectional_scan(
         initial_states: (2, S, E, N) states before each segment's first step in each direction.
         return_final_states: also return the states after each segment's last step in each
             direction.
-        backend: "auto" (Triton on a GPU, else chunked), "triton", "chunked" or "reference".
+        max_len: no segment is longer than this; where it is known, launches that only long segments
+            need are spared. A value too small slows the scan down, no more.
+        backend: "auto" (Triton on a GPU, Numba on the CPU, else chunked), "triton", "numba",
+            "mamba_ssm", "chunked" or "reference".
 
     Returns:
         y (T, E) in the dtype of `x`; with `return_final_states` also (2, S, E, N) in the dtype of
@@ -67,10 +78,17 @@ def bidirectional_scan(
     """
     cu_seqlens = _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states)
     backend = choose_backend(backend, x)
+    if backend in FUSED:
+        out, finals = FUSED[backend](
+            x, dt, A, B, C, D, z, dt_bias, dt_softplus, cu_seqlens, initial_states,
+            return_final_states,
+        )  # fmt: skip
+        return _returned(out, finals, x)
     if backend == "triton":
         out, finals = scan_triton(
-            x, dt, A, B, C, D, dt_bias, dt_softplus, cu_seqlens, initial_states, return_final_states
-        )
+            x, dt, A, B, C, D, z, dt_bias, dt_softplus, cu_seqlens,
+            initial_states, return_final_states, max_len,
+        )  # fmt: skip
     else:
         inputs = _widened(x, dt, A, B, C, dt_bias, dt_softplus, cu_seqlens, initial_states)
         if backend == "reference":
@@ -80,18 +98,20 @@ def bidirectional_scan(
         if D is not None:
             y = y + D.to(y.dtype)[:, None] * inputs[0]
         out = y[0] + y[1]
-    if z is not None:
-        out = out * F.silu(z.to(out.dtype))
+        if z is not None:
+            out = out * F.silu(z.to(out.dtype))
+    return _returned(out, finals if return_final_states else None, x)
+
+
+def _returned(out: Tensor, finals: Tensor | None, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    """What `bidirectional_scan` returns."""
     out = out.to(x.dtype)
-    if return_final_states:
-        assert finals is not None
-        return out, finals
-    return out
+    return out if finals is None else (out, finals)
 
 
 def choose_backend(backend: str, x: Tensor) -> str:
-    """The backend that "auto" means for `x`: "triton" on a CUDA device where it can run, else
-    "chunked".
+    """The backend that "auto" means for `x`: "triton" on a CUDA device and "numba" on the CPU,
+    where they can run, else "chunked".
 
     Raises:
         ValueError: an unknown name.
@@ -100,8 +120,9 @@ def choose_backend(backend: str, x: Tensor) -> str:
         raise ValueError(f"backend must be one of {BACKENDS}, got {backend!r}")
     if backend != "auto":
         return backend
-    usable = x.is_cuda and x.dtype != torch.float64 and why_unavailable() is None
-    return "triton" if usable else "chunked"
+    if serves(x):
+        return "triton"
+    return "numba" if usable(x.device) else "chunked"
 
 
 def _widened(x, dt, A, B, C, dt_bias, dt_softplus, cu_seqlens, initial_states):
@@ -148,9 +169,6 @@ def _check(x, dt, A, B, C, D, z, dt_bias, cu_seqlens, initial_states) -> Tensor:
             )
         if value is not None and value.device != x.device:
             raise ValueError(f"{name} is on {value.device}, x on {x.device}")
-    # Looking into a CUDA tensor would make the host wait for the device.
-    if cu_seqlens.device.type == "cpu":
-        borders = cu_seqlens.tolist()
-        if borders[0] != 0 or borders[-1] != T or bool((cu_seqlens.diff() < 1).any()):
-            raise ValueError(f"cu_seqlens must rise strictly from 0 to T={T}, got {borders[:8]}...")
+    check_borders(cu_seqlens, T)
+    check_finite(x=x, **{name: value for name, (value, _) in expected.items()})
     return cu_seqlens

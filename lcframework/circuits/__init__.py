@@ -1,0 +1,1 @@
+"""Threshold circuits: what bounds a model's computation, for any configuration; needs no torch."""

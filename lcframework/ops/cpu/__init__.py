@@ -1,0 +1,1 @@
+"""What the CPU kernels share: compilation, threads, and functions that the compiler vectorises."""

@@ -1,0 +1,48 @@
+"""What the command lines say of an error, and with which exit code they end."""
+
+import errno
+import re
+import signal
+
+import pytest
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from lcframework.errors import DataError, RunInterrupted
+from lcframework.run.app import explain
+from lcframework.run.lightning_habits import interruptible
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "code"),
+    [
+        (DataError("a.fasta is empty."), "Error: a.fasta is empty.", 2),
+        (KeyboardInterrupt(), "run_id=mine", 130),
+        (RunInterrupted("Saved.", signal.SIGINT), "Saved. To go on.*run_id=mine", 130),
+        (RunInterrupted("Saved.", signal.SIGTERM), "run_id=mine", 143),
+        (MisconfigurationException("No gpu."), "No gpu.*lcf doctor", 2),
+        (OSError(errno.ENOSPC, "No space left", "metrics.csv"), "full.*metrics.csv.*run_id", 2),
+    ],
+)
+def test_an_error_the_user_can_mend_is_one_paragraph(error, words, code):
+    text, found = explain(error, "mine")
+    assert found == code
+    assert "\n" not in text
+    assert re.search(words, text)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "broken disk")])
+def test_other_errors_keep_their_trace(error):
+    assert explain(error, "mine") is None
+
+
+def test_a_ctrl_c_that_lightning_made_an_exit_is_one_again():
+    def lightning():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise SystemExit(1)  # noqa: B904 (as Lightning does)
+
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        lightning()
+    with pytest.raises(SystemExit), interruptible():
+        raise SystemExit(3)
