@@ -138,9 +138,7 @@ def _take(rows: Tensor, order: Tensor) -> Tensor:
     return rows.gather(1, order[..., None].expand(-1, -1, rows.shape[-1])).contiguous()
 
 
-def _means(
-    points: Tensor, labels: Tensor, clusters: int, weights: Tensor
-) -> tuple[Tensor, Tensor]:
+def _means(points: Tensor, labels: Tensor, clusters: int, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted mean (H, K, D) float32 and weight (H, K) of each cluster."""
     zero = torch.zeros(labels.shape[0], clusters, device=points.device)
     total = zero.scatter_add_(1, labels, weights)
