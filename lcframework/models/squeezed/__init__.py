@@ -4,8 +4,9 @@
 from lcframework.models.squeezed.answers import Answer
 from lcframework.models.squeezed.attention import register
 from lcframework.models.squeezed.context import SqueezedContext
+from lcframework.models.squeezed.diagnosis import SelectionQuality, diagnose
 from lcframework.models.squeezed.rules import Squeeze
 
 register()
 
-__all__ = ["Answer", "Squeeze", "SqueezedContext"]
+__all__ = ["Answer", "SelectionQuality", "Squeeze", "SqueezedContext", "diagnose"]

@@ -32,6 +32,12 @@ class Answer:
     kept_decode: Tensor
     budget: float
 
+    @property
+    def kept(self) -> Tensor:
+        """(L, H) share read while answering: of the decoding, or of the prefill where the answer
+        came from it alone."""
+        return self.kept_prefill if self.kept_decode.isnan().any() else self.kept_decode
+
 
 def kept_fractions(
     cache: SqueezedCache, steps: Sequence[int], rows_per_question: int = 1

@@ -116,11 +116,11 @@ class SqueezedContext:
         centroids = sum(level.centroids.shape[1] for one in fixed for level in one.levels)
         return centroids / max(1, sum(one.clustered for one in fixed))
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
         """Write the context to a file; see `artifact.save_context`."""
         from lcframework.models.squeezed.artifact import save_context
 
-        return save_context(self, Path(path))
+        return save_context(self, Path(path), overwrite)
 
     @classmethod
     def load(
