@@ -13,6 +13,7 @@ from lcframework import __version__
 from lcframework.cli import (
     circuits,
     completion,
+    context,
     doctor,
     export,
     import_lcplm,
@@ -85,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     split_long.register(data)
 
     export.add_export(commands)
-    for module in (import_lcplm, circuits, models, doctor, completion):
+    for module in (import_lcplm, circuits, models, context, doctor, completion):
         module.register(commands)
     return parser
 

@@ -18,7 +18,7 @@ from lcframework.models.llm.gguf_file import (
     one_reading,
 )
 from lcframework.models.llm.packaged import PACKAGED
-from lcframework.models.llm.store import resolve_model
+from lcframework.models.llm.store import path_of, resolve_model
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ def load_llm(
             )
         mend_tokenizer(tokenizer, header)
         forget_quantization(model)
+    # What a context's file names as its model; a packaged name is the same on every machine.
+    model.name_or_path = str(path) if where == _packaged(path) else str(where.resolve())
     return model, tokenizer
 
 
@@ -88,6 +90,12 @@ def _refuse_encoder_name(name: str | Path, where: Path) -> None:
             f"{packaged.name} ({where}) is a sentence encoder and generates no text; of the "
             f"packaged models {fits} do."
         )
+
+
+def _packaged(name: str | Path) -> Path | None:
+    """Where the packaged model of this name lies; None for any other path."""
+    known = PACKAGED.get(str(name))
+    return path_of(known) if known is not None and not Path(name).exists() else None
 
 
 def find_device(device: str | torch.device) -> torch.device:
@@ -128,7 +136,7 @@ def _load(
         if attention == SQUEEZED:
             _check_squeezable(config)
         tokenizer = AutoTokenizer.from_pretrained(**common)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             **common, config=config, dtype=dtype, device_map={"": device}, use_safetensors=True,
             attn_implementation=attention, output_loading_info=True,
         )  # fmt: skip
@@ -140,6 +148,7 @@ def _load(
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise CheckpointError(f"{where} cannot be loaded by transformers: {first[0]}") from error
+    model, info = loaded
     _check_complete(where, info)
     return model.eval(), tokenizer
 

@@ -58,6 +58,7 @@ def save_context(context: "SqueezedContext", path: Path, overwrite: bool = False
         tensors |= {f"{number}.{name}": one for name, one in _layer_tensors(layer)}
     about = {
         "model": model_fingerprint(context.model),
+        "model_path": context.model.name_or_path,
         "tokenizer": tokenizer_fingerprint(context.tokenizer),
         "parts": asdict(context.parts),
         "plan": asdict(context.plan),
@@ -139,8 +140,8 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
     Returns:
         `tokens`, `bytes`, `layers`, `squeezed_layers`, `heads`, `clusters` per level, `clustered`,
-        `model`, `tokenizer`, `parts`, `plan`, `facts`, and per layer `scale` and `facts` in
-        `per_layer`.
+        `model`, `model_path` (where it was loaded from, to find it again), `tokenizer`, `parts`,
+        `plan`, `facts`, and per layer `scale` and `facts` in `per_layer`.
 
     Raises:
         DataError: the file is missing, truncated, of another version or no context.
@@ -161,6 +162,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
             "clustered": shape[1],
             "clusters": [file.get_slice(f"{first}.{n}.centroids").get_shape()[1] for n in levels],
             "per_layer": about["layers"],
+            "model_path": about.get("model_path", ""),
             **{key: about[key] for key in ("model", "tokenizer", "parts", "plan", "facts")},
         }
 

@@ -89,7 +89,8 @@ def model_fingerprint(model: PreTrainedModel) -> dict[str, str]:
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True, default=str).encode())
     for name, weight in sorted(model.named_parameters()):
         flat = weight.detach().reshape(-1)
-        index = torch.linspace(0, flat.numel() - 1, min(SAMPLE, flat.numel())).long()
+        count = min(SAMPLE, flat.numel())
+        index = torch.arange(count) * (flat.numel() - 1) // max(1, count - 1)
         values = flat[index.to(flat.device)].float().cpu().numpy()
         digest.update(f"{name} {tuple(weight.shape)} ".encode() + values.tobytes())
     return {
