@@ -31,7 +31,8 @@ class _Clock(StoppingCriteria):
     """Notes when each token was there; stops nothing."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.times = device, [self._now()]
+        self.device = device
+        self.times = [self._now()]
 
     def _now(self) -> float:
         if self.device.type == "cuda":
