@@ -227,3 +227,14 @@ class SqueezedCache(Cache):
     def squeezed(self) -> dict[int, SqueezedLayer]:
         """The squeezed layers by their number in the model."""
         return {n: one for n, one in enumerate(self.layers) if isinstance(one, SqueezedLayer)}
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing can be dropped."""
+        return all(layer.rule.keeps_all for layer in self.squeezed.values())
+
+    def forget_tail(self) -> None:
+        """Free the tails; what was counted stays."""
+        for layer in self.layers:
+            assert isinstance(layer, TailLayer)
+            TailLayer.reset(layer)
