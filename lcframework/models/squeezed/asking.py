@@ -1,7 +1,7 @@
 """From questions to answers: rows of tokens, checks before the work, generate(), what was read."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -153,7 +153,8 @@ def _generate(
 ) -> list[Answer]:
     cache: SqueezedCache = inputs["past_key_values"]
     options = {"do_sample": False, "pad_token_id": pad_token(context.tokenizer), **options}
-    with _cut_what_is_cached(context.model):
+    assisted = any(options.get(name) is not None for name in ONE_AT_A_TIME)
+    with _cut_first_input(context.model, context.length) if assisted else nullcontext():
         sequences = context.model.generate(**inputs, max_new_tokens=new, **options)  # type: ignore[operator]
     new_ids = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     cut = [_before_end(row, _ends(context, options)) for row in new_ids]
@@ -172,22 +173,21 @@ def _generate(
 
 
 @contextmanager
-def _cut_what_is_cached(model: PreTrainedModel) -> Iterator[None]:
+def _cut_first_input(model: PreTrainedModel, context_tokens: int) -> Iterator[None]:
     """Assisted decoding does not slice its first input by the cache's length, as every other method
     of generate() does; without this the model would read the document twice."""
 
     def cut(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         cache, ids = kwargs.get("past_key_values"), kwargs.get("input_ids")
-        mask = kwargs.get("attention_mask")
-        if not isinstance(cache, SqueezedCache) or ids is None or not isinstance(mask, Tensor):
+        if not isinstance(cache, SqueezedCache) or ids is None or not cache.is_fresh:
             return None
-        if ids.shape[1] != mask.shape[-1]:
-            return None
-        new = ids.shape[1] - int(cache.get_seq_length())
-        cut = {"input_ids": ids[:, -new:]}
-        if kwargs.get("position_ids") is not None:
-            cut["position_ids"] = kwargs["position_ids"][..., -new:]
-        return args, kwargs | cut
+        positions = kwargs.get("position_ids")
+        if positions is not None and int(positions.flatten()[0]) >= context_tokens:
+            return None  # sliced already
+        kwargs = kwargs | {"input_ids": ids[:, context_tokens:]}
+        if positions is not None:
+            kwargs["position_ids"] = positions[..., context_tokens:]
+        return args, kwargs
 
     handle = model.register_forward_pre_hook(cut, with_kwargs=True)
     try:

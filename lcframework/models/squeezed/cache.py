@@ -229,6 +229,11 @@ class SqueezedCache(Cache):
         return {n: one for n, one in enumerate(self.layers) if isinstance(one, SqueezedLayer)}
 
     @property
+    def is_fresh(self) -> bool:
+        """Whether nothing follows the context yet."""
+        return self.layers[0].tail_tokens == 0
+
+    @property
     def keeps_all(self) -> bool:
         """Whether nothing can be dropped."""
         return all(layer.rule.keeps_all for layer in self.squeezed.values())
