@@ -20,9 +20,10 @@ class Answer:
         kept_prefill: (L, H) share of the clustered tokens read while the question was read, L the
             squeezed layers, H their key-value heads (with `group="none"` the mean over the query
             heads of each).
-        kept_decode: (L, H) the same, mean over the generated tokens; NaN if only one was generated.
-        budget: mean share over layers, heads and steps plus half the share of centroids (they have
-            keys only): what was read of the context's memory (paper, section 6.1).
+        kept_decode: (L, H) the same, mean over the decoding steps (with beam search over the beams
+            too); NaN if the answer came from the prefill alone.
+        centroid_share: half the number of centroids per clustered token (they have keys only), or 0
+            if nothing was looked up.
     """
 
     question: str
@@ -30,7 +31,7 @@ class Answer:
     tokens: tuple[int, ...]
     kept_prefill: Tensor
     kept_decode: Tensor
-    budget: float
+    centroid_share: float
 
     @property
     def kept(self) -> Tensor:
@@ -38,30 +39,34 @@ class Answer:
         came from it alone."""
         return self.kept_prefill if self.kept_decode.isnan().any() else self.kept_decode
 
+    @property
+    def budget(self) -> float:
+        """Share of the clustered keys and values read at a step, centroids included: mean of `kept`
+        plus `centroid_share` (paper, section 6.1)."""
+        return float(self.kept.mean()) + self.centroid_share
 
-def kept_fractions(
-    cache: SqueezedCache, steps: Sequence[int], rows_per_question: int = 1
-) -> list[tuple[Tensor, Tensor]]:
-    """Shares read for each question, of the prefill and of the decoding steps.
+
+def kept_per_row(cache: SqueezedCache, steps: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Shares read for each returned row, of the prefill and of the decoding steps.
 
     Args:
-        cache: after generation.
-        steps: decoding steps of each question, the prefill not counted; a row that ended early
+        cache: after generation; it may have held several rows (beams) for each returned one.
+        steps: decoding steps of each returned row, the prefill not counted; a row that ended early
             keeps computing in its batch, but what it reads then is no part of its answer.
-        rows_per_question: beams or samples per question.
 
     Returns:
-        Per question (prefill (L, H), decode (L, H)), float32 on the host.
+        Per returned row (prefill (L, H), decode (L, H)), float32 on the host.
     """
     per_layer = []
     for layer in cache.squeezed.values():
         H = layer.fixed.keys.shape[0]
-        steps_tBS = torch.stack(list(layer.kept)).float()
-        t, B, S = steps_tBS.shape
-        per_layer.append(steps_tBS.view(t, B, H, S // H).mean(-1))
+        # generate() reads the prompt of a beam search or of several samples once per row, too.
+        kept_tBS = torch.stack(list(layer.kept)).float()
+        t, B, S = kept_tBS.shape
+        per_layer.append(kept_tBS.view(t, B, H, S // H).mean(-1))
     kept_LtBH = torch.stack(per_layer).cpu()
     L, t, _, H = kept_LtBH.shape
-    kept = kept_LtBH.view(L, t, len(steps), rows_per_question, H).mean(3)
+    kept = kept_LtBH.view(L, t, len(steps), -1, H).mean(3)
     return [
         (kept[:, 0, row], kept[:, 1 : 1 + count, row].mean(1)) for row, count in enumerate(steps)
     ]

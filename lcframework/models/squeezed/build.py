@@ -18,7 +18,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from lcframework.errors import ConfigError, DataError
 from lcframework.models.squeezed.attention import BoundKV
 from lcframework.models.squeezed.calibration import Sketch, calibrate
-from lcframework.models.squeezed.checks import check_model, layer_kinds, text_config
+from lcframework.models.squeezed.checks import (
+    check_model,
+    is_out_of_memory,
+    layer_kinds,
+    text_config,
+)
 from lcframework.models.squeezed.hierarchy import ClusterPlan, cluster_layer
 from lcframework.ops.squeezed_attention import FixedKV
 
@@ -180,7 +185,9 @@ def build_layers(
                 built.append(_layer(layer, number, plan, seconds))
                 cache.layers[number] = None  # type: ignore[call-overload]  # frees the text's order
                 progress("clustering", number + 1, len(cache.layers))
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise DataError(
             f"Building a context of {len(ids):,} tokens did not fit in the memory of "
             f"{model.device}. Lower the chunk of tokens read at a time (now {chunk}), load the "

@@ -227,3 +227,27 @@ class SqueezedCache(Cache):
     def squeezed(self) -> dict[int, SqueezedLayer]:
         """The squeezed layers by their number in the model."""
         return {n: one for n, one in enumerate(self.layers) if isinstance(one, SqueezedLayer)}
+
+    @torch.compiler.disable
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Append to a layer's tail. Not traced: a compiler would make a variant of the model for
+        each state of the tail."""
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing follows the context yet."""
+        return self.layers[0].tail_tokens == 0
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing can be dropped."""
+        return all(layer.rule.keeps_all for layer in self.squeezed.values())
+
+    def forget_tail(self) -> None:
+        """Free the tails; what was counted stays."""
+        for layer in self.layers:
+            assert isinstance(layer, TailLayer)
+            TailLayer.reset(layer)

@@ -20,6 +20,11 @@ def text_config(model: PreTrainedModel) -> Any:
     return model.config.get_text_config(decoder=True)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device or the host had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 def layer_kinds(config: Any) -> list[str]:
     """The attention of each layer, "full_attention" or "sliding_attention" and so on."""
     kinds = getattr(config, "layer_types", None)
@@ -48,6 +53,10 @@ def check_model(model: PreTrainedModel) -> None:
         )
     if getattr(config, "attn_logit_softcapping", None):
         raise ConfigError(f"{name} caps its attention logits, which squeezed attention does not.")
+    if getattr(config, "num_kv_shared_layers", 0):
+        raise ConfigError(f"Layers of {name} share keys and values, which is not supported.")
+    if getattr(config, "use_bidirectional_attention", False):
+        raise ConfigError(f"{name} attends in both directions; the method needs causal attention.")
     kinds = layer_kinds(config)
     unknown = sorted(set(kinds) - set(KNOWN_LAYERS))
     if unknown:

@@ -11,10 +11,11 @@ from transformers import PreTrainedModel
 
 from lcframework.errors import ConfigError, DataError
 from lcframework.models.llm.prompts import PromptParts, encode, prompt_parts
-from lcframework.models.squeezed.answers import Answer, kept_fractions
+from lcframework.models.squeezed.answers import Answer
+from lcframework.models.squeezed.asking import answer, pad_token, question_rows
 from lcframework.models.squeezed.build import LayerContext, Progress, build_layers
 from lcframework.models.squeezed.cache import SlidingLayer, SqueezedCache, SqueezedLayer, TailLayer
-from lcframework.models.squeezed.checks import check_model, text_config
+from lcframework.models.squeezed.checks import check_model
 from lcframework.models.squeezed.hierarchy import ClusterPlan
 from lcframework.models.squeezed.rules import Squeeze
 
@@ -59,7 +60,7 @@ class SqueezedContext:
         levels: int | str = 2,
         level_ratio: int = 5,
         window: int = 100,
-        sinks: int = 0,
+        sinks: int = 4,
         seed: int = 0,
         value_centroids: bool = False,
         prompt: str | PromptParts = "auto",
@@ -164,7 +165,11 @@ class SqueezedContext:
         squeeze: Squeeze | None = None,
         backend: str = "auto",
     ) -> dict[str, Any]:
-        """Keyword arguments for the model's generate(): one row per question, padded on the left.
+        """Keyword arguments for the model's generate(): one row per question.
+
+        The rows are whole prompts, so that what looks at the prompt's tokens (repetition penalty,
+        prompt lookup) sees the document; generate() cuts off what the cache holds. Padding stands
+        between document and question.
 
         Args:
             questions: texts, which are put into the prompt, or token ids, which are taken as they
@@ -173,31 +178,21 @@ class SqueezedContext:
             backend: as in `cache`.
 
         Returns:
-            `input_ids` (B, Q), `attention_mask` (B, S + Q) and a fresh `past_key_values`.
+            `input_ids` and `attention_mask` (B, S + Q), and a fresh `past_key_values`.
 
         Raises:
-            DataError: no question, an empty one, or one longer than the positions left.
+            DataError: no question, or an empty one.
         """
-        if not len(questions):
-            raise DataError("There is no question to ask.")
-        rows = [
-            encode(self.tokenizer, self.parts.question(one)) if isinstance(one, str) else list(one)
-            for one in questions
-        ]
-        for number, (row, question) in enumerate(zip(rows, questions, strict=True), 1):
-            if not row or (isinstance(question, str) and not question.strip()):
-                raise DataError(f"Question {number} is empty.")
+        rows = question_rows(self.tokenizer, self.parts, questions)
         longest = max(map(len, rows))
-        pad = self.tokenizer.pad_token_id
-        pad = self.tokenizer.eos_token_id if pad is None else pad
-        ids = torch.tensor([[pad or 0] * (longest - len(row)) + row for row in rows])
-        mask = torch.ones(len(rows), self.length + longest, dtype=torch.long)
-        for number, row in enumerate(rows):
-            mask[number, self.length : self.length + longest - len(row)] = 0
+        pad = pad_token(self.tokenizer)
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+        document = self.ids.expand(len(rows), -1)
         device = self.model.device
         return {
-            "input_ids": ids.to(device),
-            "attention_mask": mask.to(device),
+            "input_ids": torch.cat([document, ids], 1).to(device),
+            "attention_mask": torch.cat([torch.ones_like(document), mask], 1).to(device),
             "past_key_values": self.cache(squeeze, backend),
         }
 
@@ -221,75 +216,20 @@ class SqueezedContext:
             squeeze: everything else about the selection.
             batch_size: questions at a time; None: all at once.
             backend: as in `cache`.
-            **generate: for the model's generate(), such as `do_sample=True, temperature=0.7`.
+            **generate: for the model's generate(), such as `do_sample=True, temperature=0.7`,
+                `num_beams=4`, or `prompt_lookup_num_tokens=3`.
 
         Returns:
-            One answer per question, in order; with `num_return_sequences` the best of each.
+            One answer per question, in order; `num_return_sequences` per question if given.
 
         Raises:
-            ConfigError: sparsity given twice or outside [0, 1).
-            DataError: empty questions, or no room for one and its answer.
+            ConfigError: sparsity given twice or outside [0, 1), a batch size below 1, an option
+                of generate() that does not go with a context.
+            DataError: empty questions, no room for one and its answer, or no memory for the batch.
         """
         questions = [questions] if isinstance(questions, str) else list(questions)
         if sparsity is not None and squeeze is not None:
             raise ConfigError("Give sparsity or squeeze, not both.")
-        squeeze = squeeze or (Squeeze() if sparsity is None else Squeeze(sparsity=sparsity))
-        check_model(self.model)
-        size = batch_size or max(1, len(questions))
-        answers: list[Answer] = []
-        for start in range(0, max(1, len(questions)), size):
-            part = questions[start : start + size]
-            inputs = self.inputs(part, squeeze, backend)
-            self._check_room(inputs["attention_mask"], part, max_new_tokens)
-            answers += self._generate(part, inputs, max_new_tokens, generate)
-        return answers
-
-    def _check_room(self, mask: Tensor, questions: Sequence[str], new: int) -> None:
-        positions = getattr(text_config(self.model), "max_position_embeddings", None)
-        if positions is None:
-            return
-        for tokens, question in zip(mask.sum(1).tolist(), questions, strict=True):
-            if tokens + new > positions:
-                raise DataError(
-                    f"The question {question[:60]!r} has {tokens - self.length:,} tokens with its "
-                    f"prompt; behind a context of {self.length:,} and with max_new_tokens={new:,} "
-                    f"it does not fit the model's {positions:,} positions. Shorten the question, "
-                    "lower max_new_tokens, or build the context of less text."
-                )
-
-    def _generate(
-        self, questions: Sequence[str], inputs: dict[str, Any], new: int, options: dict[str, Any]
-    ) -> list[Answer]:
-        cache: SqueezedCache = inputs["past_key_values"]
-        options = {"do_sample": False, **options}
-        pad = self.tokenizer.pad_token_id
-        if pad is None:
-            pad = self.tokenizer.eos_token_id
-        sequences = self.model.generate(  # type: ignore[operator]
-            **inputs, max_new_tokens=new, pad_token_id=pad, **options
-        )
-        returned = len(sequences) // len(questions)
-        new_ids = sequences[::returned, inputs["input_ids"].shape[1] :].tolist()
-        ends = self.model.generation_config.eos_token_id  # type: ignore[union-attr]
-        ends = set(ends) if isinstance(ends, list) else {ends}
-        cut = [_before_end(row, ends) for row in new_ids]
-        # The token that ends a row was decoded too; the first one came from the prefill.
-        steps = [min(len(row), len(full) - 1) for row, full in zip(cut, new_ids, strict=True)]
-        rows = next(iter(cache.squeezed.values())).kept[0].shape[0] // len(questions)
-        overhead = 0.5 * self.centroid_fraction
-        answers = []
-        for question, row, (prefill, decode) in zip(
-            questions, cut, kept_fractions(cache, steps, rows), strict=True
-        ):
-            read = prefill if not len(row) or decode.isnan().any() else decode
-            text = self.tokenizer.decode(row, skip_special_tokens=True).strip()
-            budget = float(read.mean()) + overhead
-            answers.append(Answer(question, text, tuple(row), prefill, decode, budget))
-        return answers
-
-
-def _before_end(row: list[int], ends: set[int | None]) -> list[int]:
-    for place, token in enumerate(row):
-        if token in ends:
-            return row[:place]
-    return row
+        if squeeze is None:
+            squeeze = Squeeze() if sparsity is None else Squeeze(sparsity=sparsity)
+        return answer(self, questions, squeeze, max_new_tokens, batch_size, backend, generate)

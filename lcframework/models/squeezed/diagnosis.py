@@ -3,7 +3,7 @@
 Two numbers, as replications of the paper report them: the recall of the oracle's keys, and the
 share of the attention that falls on the keys chosen. The oracle ranks tokens as the method ranks
 clusters, by exp(q.k) / sum exp(q.k) over the clustered tokens, averaged over the queries that share
-a selection and over (or by the largest of) the query heads that share a key-value head.
+a selection and over the query heads that share a key-value head.
 
 Legend: L squeezed layers, H key-value heads, Hq query heads, S selection heads, Q queries,
     N clustered tokens, E exact tokens, T tail tokens, D head size.
@@ -36,10 +36,11 @@ class SelectionQuality:
         sparsity: asked for.
         kept: share of the clustered tokens kept.
         recall: share of the oracle's tokens among the kept ones, at equal number.
-        mass: share of the attention to clustered tokens that falls on the kept ones.
-        oracle_mass: the same for the oracle's tokens, the most that so many tokens can recover.
-        total_mass: share of all attention, exact and the question's own tokens included, that is
-            not dropped.
+        mass: share of the attention to the context, its exact tokens included, that falls on the
+            tokens read.
+        oracle_mass: the same for the oracle's tokens, about the most that so many can recover.
+        clustered_mass: share of the attention to clustered tokens alone that falls on kept ones.
+        total_mass: share of all attention, the question's own tokens included, that is not dropped.
     """
 
     layer: int
@@ -48,6 +49,7 @@ class SelectionQuality:
     recall: float
     mass: float
     oracle_mass: float
+    clustered_mass: float
     total_mass: float
 
 
@@ -86,7 +88,7 @@ def diagnose(
     """Recall of the oracle's keys and attention recovered, per layer and sparsity.
 
     The questions are read densely, so that every sparsity is judged on the same queries. It is the
-    selection of the prefill that is judged; `Squeeze(query_block=1)` judges one selection per token,
+    selection of the prefill that is judged; `Squeeze(query_block=1)` judges one per token,
     as a decoding step makes it.
 
     Args:
@@ -148,7 +150,7 @@ def _listen(context: "SqueezedContext", question: str) -> SqueezedCache:
 
 
 def _judge(layer: _ListeningLayer, rule: SelectionRule) -> Tensor:
-    """Rows (blocks of queries x S, 5): kept, recall, mass, oracle's mass, total mass."""
+    """Rows (blocks of queries x S, 6), in the order of `SelectionQuality`."""
     query, fixed = layer.heard[0], layer.fixed
     assert layer.keys is not None
     Q = query.shape[2]
@@ -157,17 +159,16 @@ def _judge(layer: _ListeningLayer, rule: SelectionRule) -> Tensor:
     for start in range(0, Q, block):
         part = query[:, :, start : start + block]
         keep = select_clusters(part, None, fixed.levels, rule, layer.scale)
-        among, total = _weights(part, start, fixed, layer.keys[0], layer.scale)
-        kept = _tokens(keep[0], fixed)
-        rows.append(_compare(_reduce(among, rule), _reduce(total, rule, mass=True), kept))
+        weights = _weights(part, start, fixed, layer.keys[0], layer.scale)
+        rows.append(_compare(*(one(rule) for one in weights), _tokens(keep[0], fixed)))
     return torch.cat(rows)
 
 
 def _weights(
     query: Tensor, first: int, fixed: FixedKV, tail: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Attention of (1, Hq, q, D) queries, the tail's tokens `first` and on, to clustered tokens:
-    among these alone, and as a share of everything; each (H, G, N), mean over the queries."""
+) -> list["_Weights"]:
+    """Attention of (1, Hq, q, D) queries, the tail's tokens `first` and on, to clustered tokens: as
+    a share of that to these alone, to the context, and to everything."""
     H, N, D = fixed.keys.shape
     q, T = query.shape[2], tail.shape[1]
     query_HRD = query[0].float().reshape(H, -1, D)
@@ -175,14 +176,19 @@ def _weights(
     logits = (query_HRD @ keys.transpose(1, 2) * scale).view(H, -1, q, keys.shape[1])
     own = torch.ones(q, T, dtype=torch.bool, device=query.device).tril(first)
     logits[..., -T:] = logits[..., -T:].masked_fill(~own, -torch.inf)
-    return logits[..., :N].softmax(-1).mean(2), logits.softmax(-1)[..., :N].mean(2)
+    ends = (N, fixed.length, keys.shape[1])
+    return [_Weights(logits[..., :end].softmax(-1)[..., :N].mean(2)) for end in ends]
 
 
-def _reduce(weights_HGN: Tensor, rule: SelectionRule, mass: bool = False) -> Tensor:
-    """(S, N): what a selection head's tokens weigh; `mass` is always a mean."""
-    if rule.group == "none":
-        return weights_HGN.flatten(0, 1)
-    return weights_HGN.amax(1) if rule.group == "max" and not mass else weights_HGN.mean(1)
+@dataclass(frozen=True)
+class _Weights:
+    """(H, G, N), G query heads per key-value head."""
+
+    values: Tensor
+
+    def __call__(self, rule: SelectionRule) -> Tensor:
+        """(S, N): per selection head."""
+        return self.values.flatten(0, 1) if rule.group == "none" else self.values.mean(1)
 
 
 def _tokens(keep_SK: Tensor, fixed: FixedKV) -> Tensor:
@@ -193,18 +199,18 @@ def _tokens(keep_SK: Tensor, fixed: FixedKV) -> Tensor:
     return keep_SK.gather(1, owner.repeat_interleave(len(keep_SK) // len(owner), 0))
 
 
-def _compare(weights: Tensor, total: Tensor, kept: Tensor) -> Tensor:
-    """(S, 5) from what tokens weigh among themselves and of everything, and which are kept."""
+def _compare(among: Tensor, context: Tensor, total: Tensor, kept: Tensor) -> Tensor:
+    """(S, 6) from what tokens weigh, (S, N) each, and which are kept."""
     count = kept.sum(1)
-    rank = weights.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    rank = among.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     ideal = rank < count[:, None]
-    whole = weights.sum(1)
     return torch.stack(
         [
             count / kept.shape[1],
             (kept & ideal).sum(1) / count,  # NaN where nothing is kept: left out of the mean
-            (weights * kept).sum(1) / whole,
-            (weights * ideal).sum(1) / whole,
+            1 - (context * ~kept).sum(1),
+            1 - (context * ~ideal).sum(1),
+            (among * kept).sum(1),
             1 - (total * ~kept).sum(1),
         ],
         1,

@@ -39,7 +39,7 @@ class ClusterPlan:
     levels: int | str = 2
     level_ratio: int = 5
     window: int = 100
-    sinks: int = 0
+    sinks: int = 4
     seed: int = 0
     value_centroids: bool = False
 
