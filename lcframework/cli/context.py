@@ -39,7 +39,7 @@ def _register_build(actions: Any) -> None:
         "--window", type=int, default=100, help="last tokens kept exactly (default: 100)"
     )
     parser.add_argument(
-        "--sinks", type=int, default=0, help="first tokens kept exactly (default: 0)"
+        "--sinks", type=int, default=4, help="first tokens kept exactly (default: 4)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the clustering (default: 0)")
     parser.add_argument("--value-centroids", action="store_true",

@@ -92,7 +92,8 @@ COLUMNS = {
     "budget": ("KV\nbudget", "{:.3f}"),
     "first_token_s": ("first\ntoken s", "{:.3f}"),
     "ms_per_token": ("ms per\ntoken", "{:.1f}"),
-    "same_answers": ("same as\ndense", "{}"),
+    "same_next_token": ("same next\ntoken", "{:.1%}"),
+    "same_answers": ("same\nanswers", "{}"),
     "recall": ("recall", "{:.3f}"),
     "mass": ("mass", "{:.3f}"),
 }
@@ -101,7 +102,7 @@ COLUMNS = {
 def show_comparison(found: Comparison, written: Sequence[Path]) -> None:
     """Answers, a table of the settings, and where everything is."""
     sys.stdout.write(answers_text(found) + "\n")
-    table = Table(*(title for title, _ in COLUMNS.values()))
+    table = Table(*(title for title, _ in COLUMNS.values()), box=None, padding=(0, 2, 0, 0))
     for row in found.rows():
         table.add_row(
             *("" if row[k] is None else form.format(row[k]) for k, (_, form) in COLUMNS.items())

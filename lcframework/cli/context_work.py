@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lcframework.cli.context_show import show_about, show_answers, show_comparison
 from lcframework.errors import ConfigError, DataError
 from lcframework.models.llm.load import load_llm
@@ -99,8 +97,6 @@ def _squeeze(arguments: argparse.Namespace, **more: Any) -> Squeeze:
 
 
 def _open(arguments: argparse.Namespace) -> SqueezedContext:
-    if arguments.max_new_tokens < 1:
-        raise ConfigError(f"--max-new-tokens {arguments.max_new_tokens}: at least 1.")
     return open_context(
         Path(arguments.context), model=arguments.model, dtype=arguments.dtype,
         device=arguments.device,
@@ -113,20 +109,12 @@ def ask(arguments: argparse.Namespace) -> None:
     squeeze = _squeeze(
         arguments, sparsity=arguments.sparsity, budget=arguments.budget, top_p=arguments.top_p
     )
-    if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise ConfigError(f"--batch-size {arguments.batch_size}: at least 1.")
     context = _open(arguments)
     started = time.perf_counter()
-    try:
-        answers = context.ask(
-            questions, squeeze=squeeze, max_new_tokens=arguments.max_new_tokens,
-            batch_size=arguments.batch_size,
-        )  # fmt: skip
-    except torch.OutOfMemoryError as error:
-        raise DataError(
-            f"{len(questions)} questions at a time do not fit into the memory of "
-            f"{context.model.device}: lower --batch-size (now {arguments.batch_size or 'all'})."
-        ) from error
+    answers = context.ask(
+        questions, squeeze=squeeze, max_new_tokens=arguments.max_new_tokens,
+        batch_size=arguments.batch_size,
+    )  # fmt: skip
     seconds = time.perf_counter() - started
     if arguments.plot:
         from lcframework.run.context_figures import plot_kept

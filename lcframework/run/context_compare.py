@@ -1,27 +1,23 @@
-"""A context's whole document beside several sparsities: answers, latency, what was read.
-
-The dense side is transformers' own: its DynamicCache and its sdpa attention over all keys and
-values of the document, which are taken from the context (their order does not matter, the keys
-carry their positions), so that nobody waits for the document to be read again.
-"""
+"""A context's whole document beside several sparsities: answers, latency, what was read."""
 
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
-from transformers.cache_utils import Cache, DynamicLayer
 
 from lcframework.files import write_csv, write_json, write_text
 from lcframework.models.squeezed import Answer, Squeeze, SqueezedContext
-from lcframework.models.squeezed.cache import SlidingLayer
+from lcframework.models.squeezed.asking import question_rows
 from lcframework.models.squeezed.diagnosis import SelectionQuality, diagnose
 from lcframework.run.context_figures import plot_kept, plot_latency, plot_quality
+from lcframework.run.dense_baseline import dense_answer
 
 DENSE = "dense"
 Progress = Callable[[str, int, int], None]
@@ -44,7 +40,7 @@ class _Clock(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Setting:
     """One way to read the document, asked every question by itself.
 
@@ -55,16 +51,29 @@ class Setting:
         tokens: their tokens.
         first_s: seconds to the first token, per question.
         step_s: seconds of every further token, all questions together.
+        agrees: for every token of the dense answers, whether this setting would write it too.
         answers: with the shares read; none for dense.
     """
 
     name: str
     sparsity: float | None
-    texts: list[str]
-    tokens: list[tuple[int, ...]]
-    first_s: list[float]
-    step_s: list[float]
-    answers: list[Answer]
+    texts: list[str] = field(default_factory=list)
+    tokens: list[tuple[int, ...]] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)
+    step_s: list[float] = field(default_factory=list)
+    agrees: list[bool] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+    def note(
+        self, text: str, tokens: tuple[int, ...], times: Sequence[float], agrees: Sequence[bool]
+    ) -> None:
+        """Add one answer; `times` are of the start and of each token."""
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        self.texts.append(text)
+        self.tokens.append(tokens)
+        self.first_s.append(gaps[0])
+        self.step_s.extend(gaps[1:])
+        self.agrees.extend(agrees)
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ class Comparison:
             "first_token_s": _median(one.first_s),
             "ms_per_token": None if not one.step_s else 1000 * _median(one.step_s),
             "same_answers": f"{sum(same)}/{len(same)}",
+            "same_next_token": _mean(one.agrees),
             "recall": _mean(row.recall for row in quality),
             "mass": _mean(row.mass for row in quality),
             "oracle_mass": _mean(row.oracle_mass for row in quality),
@@ -114,40 +124,63 @@ def _median(values: Sequence[float]) -> float:
     return float(torch.tensor(values, dtype=torch.float64).median())
 
 
-def dense_cache(context: SqueezedContext) -> Cache:
-    """The document as transformers itself would hold it, for one question."""
-    layers: list[Any] = []
-    for layer in context.layers:
-        if layer.fixed is None:
-            assert layer.sliding is not None
-            layers.append(SlidingLayer(*layer.sliding, context.length))
+@torch.no_grad()
+def next_tokens(
+    context: SqueezedContext, question: str, answer: Sequence[int], squeeze: Squeeze
+) -> list[int]:
+    """What would be written next at each place of a given answer, were it written up to there.
+
+    Free answers part for good at the first token that differs; this compares token by token. As in
+    generation the question shares one selection and every further token makes its own.
+
+    Args:
+        context: with its model.
+        question: one.
+        answer: (T,) token ids, at least one.
+        squeeze: what is read.
+
+    Returns:
+        (T,) token ids.
+    """
+    (row,) = question_rows(context.tokenizer, context.parts, [question])
+    cache, device = context.cache(squeeze), context.model.device
+    found: list[int] = []
+    done = context.length
+    for part in (row, list(answer[:-1])):
+        if not part:
             continue
-        fixed, full = layer.fixed, DynamicLayer()
-        full.update(
-            torch.cat([fixed.keys, fixed.exact_keys], 1)[None],
-            torch.cat([fixed.values, fixed.exact_values], 1)[None],
-        )
-        layers.append(full)
-    return Cache(layers=layers)
+        logits = context.model(
+            input_ids=torch.tensor([part], device=device),
+            attention_mask=torch.ones(1, done + len(part), dtype=torch.long, device=device),
+            position_ids=torch.arange(done, done + len(part), device=device)[None],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1 if not found else 0,
+        ).logits
+        found += logits[0].argmax(-1).tolist()
+        done += len(part)
+        for layer in cache.squeezed.values():
+            layer.rule = replace(layer.rule, query_block=1)
+    return found
 
 
-def dense_answer(
-    context: SqueezedContext, question: str, max_new_tokens: int, clock: StoppingCriteria
-) -> tuple[str, tuple[int, ...]]:
-    """Greedy answer of transformers' own attention over the whole document: text and tokens."""
-    inputs = context.inputs([question], Squeeze(sparsity=0.0))
-    inputs["past_key_values"] = dense_cache(context)
-    tokenizer = context.tokenizer
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    out = context.model.generate(  # type: ignore[operator]
-        **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad,
-        stopping_criteria=StoppingCriteriaList([clock]),
-    )  # fmt: skip
-    new = out[0, inputs["input_ids"].shape[1] :].tolist()
-    ends = context.model.generation_config.eos_token_id  # type: ignore[union-attr]
-    ends = set(ends) if isinstance(ends, list) else {ends}
-    cut = next((place for place, token in enumerate(new) if token in ends), len(new))
-    return tokenizer.decode(new[:cut], skip_special_tokens=True).strip(), tuple(new[:cut])
+def _quality(
+    context: SqueezedContext, question: str, squeezes: Mapping[float, Squeeze]
+) -> list[SelectionQuality]:
+    first = next(iter(squeezes.values()))
+    return diagnose(context, [question], list(squeezes), first)
+
+
+def _average(rows: Sequence[SelectionQuality]) -> list[SelectionQuality]:
+    """Mean over questions, per sparsity and layer."""
+    groups: dict[tuple[float, int], list[SelectionQuality]] = {}
+    for row in rows:
+        groups.setdefault((row.sparsity, row.layer), []).append(row)
+    names = [field.name for field in fields(SelectionQuality)]
+    return [
+        SelectionQuality(**{name: _mean(getattr(one, name) for one in group) for name in names})  # type: ignore[arg-type]
+        for group in groups.values()
+    ]
 
 
 def compare_sparsities(
@@ -172,36 +205,30 @@ def compare_sparsities(
         ConfigError: what the context cannot do.
     """
     questions = list(questions)
-    device = context.model.device
-    # A first answer that is not timed: caches and libraries warm up, and errors show.
+    # A first answer that is not timed: libraries warm up, and errors show.
     context.ask(questions[:1], squeeze=next(iter(squeezes.values())), max_new_tokens=2)
-    settings, done = [], 0
-    total = len(questions) * (1 + len(squeezes))
-    for sparsity, squeeze in [(None, None), *squeezes.items()]:
-        name = DENSE if sparsity is None else f"sparsity {sparsity:g}"
-        one = Setting(name, sparsity, [], [], [], [], [])
-        for question in questions:
-            clock = _Clock(device)
-            if squeeze is None:
-                text, tokens = dense_answer(context, question, max_new_tokens, clock)
-            else:
-                (answer,) = context.ask(
-                    question, squeeze=squeeze, max_new_tokens=max_new_tokens,
-                    stopping_criteria=StoppingCriteriaList([clock]),
-                )  # fmt: skip
-                text, tokens = answer.text, answer.tokens
-                one.answers.append(answer)
-            gaps = [b - a for a, b in zip(clock.times, clock.times[1:], strict=False)]
-            one.texts.append(text)
-            one.tokens.append(tokens)
-            one.first_s.append(gaps[0])
-            one.step_s.extend(gaps[1:])
-            done += 1
-            progress("answering", done, total)
-        settings.append(one)
-    first = next(iter(squeezes.values()))
-    quality = diagnose(context, questions, list(squeezes), first)
-    return Comparison(questions, settings, quality)
+    settings = [Setting(DENSE, None), *(Setting(f"sparsity {one:g}", one) for one in squeezes)]
+    quality: list[SelectionQuality] = []
+    for number, question in enumerate(questions):
+        dense: tuple[int, ...] = ()
+        for one in settings:
+            clock = _Clock(context.model.device)
+            if one.sparsity is None:
+                text, dense = dense_answer(context, question, max_new_tokens, clock)
+                one.note(text, dense, clock.times, ())
+                continue
+            squeeze = squeezes[one.sparsity]
+            (answer,) = context.ask(
+                question, squeeze=squeeze, max_new_tokens=max_new_tokens,
+                stopping_criteria=StoppingCriteriaList([clock]),
+            )  # fmt: skip
+            likely = next_tokens(context, question, dense, squeeze) if dense else []
+            agrees = [a == b for a, b in zip(likely, dense, strict=True)]
+            one.note(answer.text, answer.tokens, clock.times, agrees)
+            one.answers.append(answer)
+        quality += _quality(context, question, squeezes)
+        progress("questions", number + 1, len(questions))
+    return Comparison(questions, settings, _average(quality))
 
 
 def write_comparison(found: Comparison, context: SqueezedContext, folder: Path) -> list[Path]:
