@@ -31,7 +31,8 @@ from lcframework.ops.squeezed_attention import FixedKV, Level
 if TYPE_CHECKING:
     from lcframework.models.squeezed.context import SqueezedContext
 
-FORMAT = "lcframework squeezed context"
+KEY = "lcframework_squeezed_context"
+"""The only key of the safetensors metadata, whose order in the file is random."""
 VERSION = 1
 _LEVEL = ("centroids", "offsets", "children", "parents")
 _FIXED = ("keys", "values", "exact_keys", "exact_values", "value_centroids")
@@ -67,12 +68,8 @@ def save_context(context: "SqueezedContext", path: Path, overwrite: bool = False
         "layers": [{"scale": one.scale, "facts": one.facts} for one in context.layers],
     }
     header = json.dumps(about, sort_keys=True)
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "about": header,
-        "sha256": _digest(header, tensors.items()),
-    }
+    outer = {"version": VERSION, "sha256": _digest(header, tensors.items()), "about": header}
+    metadata = {KEY: json.dumps(outer)}
     try:
         replace_file(path, lambda temporary: save_file(tensors, temporary, metadata))
     except (OSError, SafetensorError) as error:
@@ -115,7 +112,8 @@ def _digest(header: str, tensors: Any) -> str:
     return digest.hexdigest()
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The safetensors file and what its header holds: `version`, `sha256`, `about`."""
     if not path.is_file():
         raise DataError(f"{path}: there is no such file. `SqueezedContext.build` makes a context.")
     try:
@@ -124,15 +122,16 @@ def _open(path: Path) -> Any:
         raise DataError(
             f"{path} is truncated or is no context file ({error}). Build it again."
         ) from error
-    metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
+    header = (file.metadata() or {}).get(KEY)
+    if header is None:
         raise DataError(f"{path} is a safetensors file, but not of a squeezed context.")
-    if metadata.get("version") != str(VERSION):
+    outer = json.loads(header)
+    if outer["version"] != VERSION:
         raise DataError(
-            f"{path} was written in version {metadata.get('version')} of the format, and this "
+            f"{path} was written in version {outer['version']} of the format, and this "
             f"lcframework reads version {VERSION}. Build the context again."
         )
-    return file
+    return file, outer
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
@@ -147,8 +146,9 @@ def read_about(path: str | Path) -> dict[str, Any]:
         DataError: the file is missing, truncated, of another version or no context.
     """
     path = Path(path)
-    with _open(path) as file:
-        about = json.loads(file.metadata()["about"])
+    opened, outer = _open(path)
+    about = json.loads(outer["about"])
+    with opened as file:
         squeezed = [n for n, count in enumerate(about["levels"]) if count]
         first = squeezed[0]
         shape = file.get_slice(f"{first}.keys").get_shape()
@@ -186,9 +186,9 @@ def load_context(
     from lcframework.models.squeezed.context import SqueezedContext
 
     check_model(model)
-    with _open(path) as file:
-        metadata = file.metadata()
-        about = json.loads(metadata["about"])
+    opened, outer = _open(path)
+    about = json.loads(outer["about"])
+    with opened as file:
         _same_model(path, about["model"], model)
         tokenizer = _tokenizer_of(path, model) if tokenizer is None else tokenizer
         if tokenizer_fingerprint(tokenizer) != about["tokenizer"]:
@@ -200,7 +200,7 @@ def load_context(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path} is damaged ({error}). Build the context again.") from error
-    if verify and _digest(metadata["about"], tensors.items()) != metadata["sha256"]:
+    if verify and _digest(outer["about"], tensors.items()) != outer["sha256"]:
         raise DataError(f"{path} is damaged: its checksum differs. Build the context again.")
     ids = tensors.pop("ids")
     layers = []

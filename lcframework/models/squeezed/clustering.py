@@ -69,7 +69,9 @@ def cluster_keys(
     # float16 holds unit vectors to 5e-4 and doubles the speed of a GPU's matrix products.
     unit = F.normalize(keys.float(), dim=-1)
     unit = unit.half() if keys.is_cuda else unit
-    weights = torch.ones(H, N, device=keys.device) if weights is None else weights.float()
+    if weights is None:
+        weights = torch.ones(H, N, device=keys.device)
+    weights = weights.float()
     generator = torch.Generator(device=keys.device).manual_seed(seed)
     centres = _seeds(unit, clusters, weights, generator)
     labels = torch.full((H, N), -1, dtype=torch.long, device=keys.device)
@@ -110,18 +112,18 @@ def nearest(unit: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def segment_sums(points: Tensor, labels: Tensor, clusters: int, weights: Tensor) -> Tensor:
-    """(H, K, D) float32 weighted sums of each cluster's points; 0 for an empty one.
-
-    Sorted by cluster first: adding in place by label would add in a random order on a GPU.
-    """
+    """(H, K, D) float32 weighted sums of each cluster's points; 0 for an empty one. The same sums
+    every time: a GPU, which would add in place in a random order, sorts by cluster first."""
     H, _, D = points.shape
+    rows = points.float() * weights[..., None]
+    if points.device.type == "cpu":
+        slots = labels + clusters * torch.arange(H)[:, None]
+        sums = torch.zeros(H * clusters, D).index_add_(0, slots.flatten(), rows.flatten(0, 1))
+        return sums.view(H, clusters, D)
     order = labels.argsort(dim=1, stable=True)
-    sizes = count(labels, clusters)
-    rows = (points.float() * weights[..., None]).gather(1, order[..., None].expand(-1, -1, D))
-    sums = torch.segment_reduce(
-        rows.view(-1, D), "sum", lengths=sizes.view(-1), axis=0, unsafe=True
-    )
-    return sums.view(H, clusters, D)
+    rows = rows.gather(1, order[..., None].expand(-1, -1, D)).flatten(0, 1)
+    lengths = count(labels, clusters).flatten()
+    return torch.segment_reduce(rows, "sum", lengths=lengths, axis=0, unsafe=True).view(H, -1, D)
 
 
 def _seeds(unit: Tensor, clusters: int, weights: Tensor, generator: torch.Generator) -> Tensor:
