@@ -83,7 +83,7 @@ class SqueezedReport(Callback):
         questions, layers, documents = parts
         metrics = summary(questions)
         values = {name: interval.value for name, interval in metrics.items()}
-        pl_module.log_dict(values, rank_zero_only=True)
+        pl_module.log_dict(values, sync_dist=True)  # the same on every rank
         table = mean_by_layer(layers)
         self.results = {
             "metrics": {name: interval.as_dict() for name, interval in metrics.items()},

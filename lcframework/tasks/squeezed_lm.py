@@ -36,6 +36,10 @@ class DocumentAnswers:
     layers: list[int]
     build_seconds: dict[str, float]
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "DocumentAnswers":
+        """The same: it lies on the host; Lightning asks every prediction to move there."""
+        return self
+
 
 class SqueezedLMTask(pl.LightningModule):
     """Tests and predicts with any Hugging Face decoder; needs only `lightning.Trainer`.
