@@ -17,6 +17,8 @@ from torch.nn import functional as F
 SEED_ROUNDS = 8
 SIMILARITIES_AT_ONCE = 1 << 26
 """Similarities formed at a time: 256 MB in float32."""
+IN_CACHE = 1 << 21
+"""The same on a CPU: 8 MB."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,33 @@ def nearest(unit: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Largest cosine (H, N) float32 and its centre (H, N) int64, never more than
     `SIMILARITIES_AT_ONCE` cosines in memory."""
     H, N, _ = unit.shape
+    K = centres.shape[1]
     across = centres.transpose(1, 2).contiguous()
-    step = max(1, SIMILARITIES_AT_ONCE // (H * centres.shape[1]))
+    if unit.device.type == "cpu":
+        return _nearest_cpu(unit, across)
+    step = max(1, SIMILARITIES_AT_ONCE // (H * K))
     parts = [
         torch.matmul(unit[:, start : start + step], across).max(-1) for start in range(0, N, step)
     ]
     return torch.cat([part.values for part in parts], 1).float(), torch.cat(
         [part.indices for part in parts], 1
     )
+
+
+def _nearest_cpu(unit: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """Head by head in one small buffer: fresh pages for every product would cost more than it."""
+    H, N, _ = unit.shape
+    K = across.shape[2]
+    step = min(N, max(1, min(SIMILARITIES_AT_ONCE, IN_CACHE) // K))
+    buffer = torch.empty(step, K)
+    best, index = torch.empty(H, N), torch.empty(H, N, dtype=torch.long)
+    for head in range(H):
+        for start in range(0, N, step):
+            rows = slice(start, min(N, start + step))
+            cosine = buffer[: rows.stop - start]
+            torch.mm(unit[head, rows], across[head], out=cosine)
+            torch.max(cosine, -1, out=(best[head, rows], index[head, rows]))
+    return best, index
 
 
 def segment_sums(points: Tensor, labels: Tensor, clusters: int, weights: Tensor) -> Tensor:
