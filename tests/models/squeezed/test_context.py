@@ -7,7 +7,7 @@ import struct
 import pytest
 import torch
 from test_generate import QUESTIONS, build
-from tiny_models import DOCUMENT, byte_tokenizer, tiny_model
+from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from lcframework.errors import ConfigError, DataError

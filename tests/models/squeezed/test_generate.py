@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_models import DOCUMENT, FAMILIES, byte_tokenizer, tiny_model
+from tiny_decoders import DOCUMENT, FAMILIES, byte_tokenizer, tiny_model
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
