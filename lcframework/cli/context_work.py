@@ -135,6 +135,8 @@ def compare(arguments: argparse.Namespace) -> None:
             f"--sparsities {arguments.sparsities}: numbers separated by commas, such as 0.7,0.9."
         ) from None
     squeezes = {one: _squeeze(arguments, sparsity=one) for one in sparsities}
+    if not any(sparsities):
+        raise ConfigError("--sparsities 0: the whole document is always read; name a higher one.")
     folder = Path(arguments.output)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file; name a folder with -o.")

@@ -1,4 +1,8 @@
-"""A context's whole document beside several sparsities: answers, latency, what was read."""
+"""A context's whole document beside several sparsities: answers, latency, what was read.
+
+The dense side is sparsity 0: the same cache with everything read, the fastest dense attention there
+is here. (transformers' own sdpa repeats the document's keys for every query head at every token.)
+"""
 
 import platform
 import time
@@ -17,7 +21,6 @@ from lcframework.models.squeezed import Answer, Squeeze, SqueezedContext
 from lcframework.models.squeezed.asking import question_rows
 from lcframework.models.squeezed.diagnosis import SelectionQuality, diagnose
 from lcframework.run.context_figures import plot_kept, plot_latency, plot_quality
-from lcframework.run.dense_baseline import dense_answer
 
 DENSE = "dense"
 Progress = Callable[[str, int, int], None]
@@ -46,31 +49,24 @@ class Setting:
 
     Attributes:
         name: "dense" or "sparsity 0.9".
-        sparsity: None for dense.
-        texts: an answer per question.
-        tokens: their tokens.
+        sparsity: 0 for dense.
+        answers: one per question, with the shares read.
         first_s: seconds to the first token, per question.
         step_s: seconds of every further token, all questions together.
         agrees: for every token of the dense answers, whether this setting would write it too.
-        answers: with the shares read; none for dense.
     """
 
     name: str
-    sparsity: float | None
-    texts: list[str] = field(default_factory=list)
-    tokens: list[tuple[int, ...]] = field(default_factory=list)
+    sparsity: float
+    answers: list[Answer] = field(default_factory=list)
     first_s: list[float] = field(default_factory=list)
     step_s: list[float] = field(default_factory=list)
     agrees: list[bool] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
 
-    def note(
-        self, text: str, tokens: tuple[int, ...], times: Sequence[float], agrees: Sequence[bool]
-    ) -> None:
+    def note(self, answer: Answer, times: Sequence[float], agrees: Sequence[bool]) -> None:
         """Add one answer; `times` are of the start and of each token."""
         gaps = [later - earlier for earlier, later in pairwise(times)]
-        self.texts.append(text)
-        self.tokens.append(tokens)
+        self.answers.append(answer)
         self.first_s.append(gaps[0])
         self.step_s.extend(gaps[1:])
         self.agrees.extend(agrees)
@@ -96,7 +92,8 @@ class Comparison:
 
     def _row(self, one: Setting) -> dict[str, Any]:
         dense = self.settings[0]
-        same = [mine == theirs for mine, theirs in zip(one.tokens, dense.tokens, strict=True)]
+        pairs = zip(one.answers, dense.answers, strict=True)
+        same = [mine.tokens == theirs.tokens for mine, theirs in pairs]
         quality = [row for row in self.quality if row.sparsity == one.sparsity]
         return {
             "setting": one.name,
@@ -207,25 +204,23 @@ def compare_sparsities(
     questions = list(questions)
     # A first answer that is not timed: libraries warm up, and errors show.
     context.ask(questions[:1], squeeze=next(iter(squeezes.values())), max_new_tokens=2)
-    settings = [Setting(DENSE, None), *(Setting(f"sparsity {one:g}", one) for one in squeezes)]
+    squeezes = {one: squeezes[one] for one in sorted(squeezes) if one > 0}
+    settings = [Setting(DENSE, 0.0), *(Setting(f"sparsity {one:g}", one) for one in squeezes)]
     quality: list[SelectionQuality] = []
     for number, question in enumerate(questions):
         dense: tuple[int, ...] = ()
         for one in settings:
             clock = _Clock(context.model.device)
-            if one.sparsity is None:
-                text, dense = dense_answer(context, question, max_new_tokens, clock)
-                one.note(text, dense, clock.times, ())
-                continue
-            squeeze = squeezes[one.sparsity]
+            squeeze = squeezes.get(one.sparsity, Squeeze(sparsity=0.0))
             (answer,) = context.ask(
                 question, squeeze=squeeze, max_new_tokens=max_new_tokens,
                 stopping_criteria=StoppingCriteriaList([clock]),
             )  # fmt: skip
+            if one is settings[0]:
+                dense = answer.tokens
             likely = next_tokens(context, question, dense, squeeze) if dense else []
             agrees = [a == b for a, b in zip(likely, dense, strict=True)]
-            one.note(answer.text, answer.tokens, clock.times, agrees)
-            one.answers.append(answer)
+            one.note(answer, clock.times, agrees)
         quality += _quality(context, question, squeezes)
         progress("questions", number + 1, len(questions))
     return Comparison(questions, settings, _average(quality))
@@ -247,14 +242,14 @@ def write_comparison(found: Comparison, context: SqueezedContext, folder: Path) 
         "settings": rows,
         "quality": [vars(row) for row in found.quality],
         "answers": [
-            {"question": question, **{one.name: one.texts[n] for one in found.settings}}
+            {"question": question, **{one.name: one.answers[n].text for one in found.settings}}
             for n, question in enumerate(found.questions)
         ],
     }
     write_csv(folder / "comparison.csv", rows)
     write_json(folder / "comparison.json", record)
     write_text(folder / "answers.md", answers_text(found))
-    squeezed = {one.name: one.answers for one in found.settings if one.answers}
+    squeezed = {one.name: one.answers for one in found.settings[1:]}
     return [
         folder / "comparison.csv",
         folder / "comparison.json",
@@ -275,7 +270,8 @@ def answers_text(found: Comparison) -> str:
     for number, question in enumerate(found.questions):
         lines = [f"## {question}", ""]
         lines += [
-            f"- **{one.name}:** {' '.join(one.texts[number].split())}" for one in found.settings
+            f"- **{one.name}:** {' '.join(one.answers[number].text.split())}"
+            for one in found.settings
         ]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

@@ -138,9 +138,10 @@ def _listen(context: "SqueezedContext", question: str) -> SqueezedCache:
         for one in inputs["past_key_values"].layers
     ]
     cache = SqueezedCache(layers)
-    tokens = torch.arange(inputs["input_ids"].shape[1], device=context.model.device)
+    ids = inputs["input_ids"][:, context.length :]  # the document is in the cache
+    tokens = torch.arange(ids.shape[1], device=context.model.device)
     context.model.get_decoder()(
-        input_ids=inputs["input_ids"],
+        input_ids=ids,
         attention_mask=inputs["attention_mask"],
         position_ids=(context.length + tokens)[None],
         past_key_values=cache,
