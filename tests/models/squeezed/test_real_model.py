@@ -99,5 +99,5 @@ def test_the_oracles_keys_are_found(smollm2, documents):
         assert len(mine) == 30
         assert sum(one.recall for one in mine) / 30 > recall
         assert sum(one.mass for one in mine) / 30 > mass
-        # What is really read depends on the question: measured, not promised.
-        assert 0.3 * (1 - sparsity) < sum(one.kept for one in mine) / 30 < 2 * (1 - sparsity)
+        # What is really read depends on the question: near what was asked for, not equal.
+        assert sum(one.kept for one in mine) / 30 == pytest.approx(1 - sparsity, abs=0.1)
