@@ -102,12 +102,13 @@ def count(labels: Tensor, clusters: int) -> Tensor:
 def nearest(unit: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Largest cosine (H, N) float32 and its centre (H, N) int64, never more than
     `SIMILARITIES_AT_ONCE` cosines in memory."""
-    H, N, _ = unit.shape
-    K = centres.shape[1]
     across = centres.transpose(1, 2).contiguous()
-    if unit.device.type == "cpu":
-        return _nearest_cpu(unit, across)
-    step = max(1, SIMILARITIES_AT_ONCE // (H * K))
+    return (_nearest_cpu if unit.device.type == "cpu" else _nearest_batched)(unit, across)
+
+
+def _nearest_batched(unit: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    H, N, _ = unit.shape
+    step = max(1, SIMILARITIES_AT_ONCE // (H * across.shape[2]))
     parts = [
         torch.matmul(unit[:, start : start + step], across).max(-1) for start in range(0, N, step)
     ]
@@ -135,16 +136,25 @@ def _nearest_cpu(unit: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
 def segment_sums(points: Tensor, labels: Tensor, clusters: int, weights: Tensor) -> Tensor:
     """(H, K, D) float32 weighted sums of each cluster's points; 0 for an empty one. The same sums
     every time: a GPU, which would add in place in a random order, sorts by cluster first."""
-    H, _, D = points.shape
     rows = points.float() * weights[..., None]
-    if points.device.type == "cpu":
-        slots = labels + clusters * torch.arange(H)[:, None]
-        sums = torch.zeros(H * clusters, D).index_add_(0, slots.flatten(), rows.flatten(0, 1))
-        return sums.view(H, clusters, D)
+    add = _sums_in_place if points.device.type == "cpu" else _sums_sorted
+    return add(rows, labels, clusters)
+
+
+def _sums_in_place(rows: Tensor, labels: Tensor, clusters: int) -> Tensor:
+    H, _, D = rows.shape
+    slots = labels + clusters * torch.arange(H)[:, None]
+    sums = torch.zeros(H * clusters, D).index_add_(0, slots.flatten(), rows.flatten(0, 1))
+    return sums.view(H, clusters, D)
+
+
+def _sums_sorted(rows: Tensor, labels: Tensor, clusters: int) -> Tensor:
+    H, _, D = rows.shape
     order = labels.argsort(dim=1, stable=True)
     rows = rows.gather(1, order[..., None].expand(-1, -1, D)).flatten(0, 1)
     lengths = count(labels, clusters).flatten()
-    return torch.segment_reduce(rows, "sum", lengths=lengths, axis=0, unsafe=True).view(H, -1, D)
+    sums = torch.segment_reduce(rows, "sum", lengths=lengths, axis=0, unsafe=True)
+    return sums.view(H, clusters, D)
 
 
 def _seeds(unit: Tensor, clusters: int, weights: Tensor, generator: torch.Generator) -> Tensor:
