@@ -46,27 +46,32 @@ class Answer:
         return float(self.kept.mean()) + self.centroid_share
 
 
-def kept_per_row(cache: SqueezedCache, steps: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+def kept_per_row(
+    cache: SqueezedCache, steps: Sequence[int], questions: int
+) -> list[tuple[Tensor, Tensor]]:
     """Shares read for each returned row, of the prefill and of the decoding steps.
 
     Args:
-        cache: after generation; it may have held several rows (beams) for each returned one.
+        cache: after generation.
         steps: decoding steps of each returned row, the prefill not counted; a row that ended early
             keeps computing in its batch, but what it reads then is no part of its answer.
+        questions: asked; `len(steps)` is a multiple of it. Where more rows were decoded than are
+            returned, as in a beam search, every row of a question gets the mean over its beams.
 
     Returns:
         Per returned row (prefill (L, H), decode (L, H)), float32 on the host.
     """
+    returned = len(steps) // questions
     per_layer = []
     for layer in cache.squeezed.values():
         H = layer.fixed.keys.shape[0]
-        # generate() reads the prompt of a beam search or of several samples once per row, too.
-        kept_tBS = torch.stack(list(layer.kept)).float()
-        t, B, S = kept_tBS.shape
-        per_layer.append(kept_tBS.view(t, B, H, S // H).mean(-1))
+        kept_tBH = torch.stack([one.float().view(len(one), H, -1).mean(-1) for one in layer.kept])
+        kept = kept_tBH.view(len(kept_tBH), questions, -1, H)
+        if kept.shape[2] != returned:
+            kept = kept.mean(2, keepdim=True).expand(-1, -1, returned, -1)
+        per_layer.append(kept.flatten(1, 2))
     kept_LtBH = torch.stack(per_layer).cpu()
-    L, t, _, H = kept_LtBH.shape
-    kept = kept_LtBH.view(L, t, len(steps), -1, H).mean(3)
     return [
-        (kept[:, 0, row], kept[:, 1 : 1 + count, row].mean(1)) for row, count in enumerate(steps)
+        (kept_LtBH[:, 0, row], kept_LtBH[:, 1 : 1 + count, row].mean(1))
+        for row, count in enumerate(steps)
     ]

@@ -163,7 +163,7 @@ def _generate(
     cache.forget_tail()
     answers = []
     for number, (row, (prefill, decode)) in enumerate(
-        zip(cut, kept_per_row(cache, steps), strict=True)
+        zip(cut, kept_per_row(cache, steps, len(questions)), strict=True)
     ):
         question = questions[number * len(questions) // len(cut)]
         text = context.tokenizer.decode(row, skip_special_tokens=True).strip()

@@ -154,6 +154,11 @@ def test_several_samples_per_question_come_in_order():
     assert [one.question for one in answers] == [QUESTIONS[0]] * 2 + [QUESTIONS[1]] * 2
     torch.testing.assert_close(answers[0].kept_prefill, answers[1].kept_prefill)
     assert not torch.equal(answers[0].kept_prefill, answers[2].kept_prefill)
+    beams = context.ask(
+        QUESTIONS[:2], max_new_tokens=4, num_beams=4, num_return_sequences=3, sparsity=0.5
+    )
+    assert len(beams) == 6 and torch.equal(beams[3].kept, beams[5].kept)  # mean over 4 beams
+    assert len({one.tokens for one in beams[:3]}) == 3
 
 
 @pytest.mark.parametrize(
