@@ -1,5 +1,6 @@
 """A document read once and asked many times."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from lcframework.models.squeezed.cache import SlidingLayer, SqueezedCache, Squee
 from lcframework.models.squeezed.checks import check_model
 from lcframework.models.squeezed.hierarchy import ClusterPlan
 from lcframework.models.squeezed.rules import Squeeze
+
+log = logging.getLogger(__name__)
 
 
 def _silent(what: str, done: int, of: int) -> None:
@@ -98,7 +101,14 @@ class SqueezedContext:
         else:
             ids = torch.as_tensor(document, dtype=torch.long)
         layers, facts = build_layers(model, ids, plan, chunk, progress)
-        return cls(model, tokenizer, parts, ids, plan, layers, facts)
+        context = cls(model, tokenizer, parts, ids, plan, layers, facts)
+        if context.dense_layers:
+            log.info(
+                "%d of %d layers have a sliding window and stay dense.",
+                len(context.dense_layers),
+                len(layers),
+            )
+        return context
 
     @property
     def length(self) -> int:
@@ -109,6 +119,11 @@ class SqueezedContext:
     def squeezed_layers(self) -> list[int]:
         """Numbers of the model's layers that are squeezed; the others have a sliding window."""
         return [n for n, layer in enumerate(self.layers) if layer.fixed is not None]
+
+    @property
+    def dense_layers(self) -> list[int]:
+        """Numbers of the layers left dense, because they have a sliding window."""
+        return [n for n, layer in enumerate(self.layers) if layer.fixed is None]
 
     @property
     def centroid_fraction(self) -> float:

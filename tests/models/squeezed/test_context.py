@@ -60,7 +60,7 @@ def test_a_file_tells_of_itself_without_a_model(tmp_path):
     assert about["model"]["architecture"] == "Gemma3ForCausalLM"
     assert about["plan"]["window"] == 32 and about["facts"].keys() == context.facts.keys()
     assert about["bytes"] == (tmp_path / "a.ctx").stat().st_size
-    assert context.squeezed_layers == [1]
+    assert context.squeezed_layers == [1] and context.dense_layers == [0, 2]
 
 
 def test_the_tokenizer_is_found_beside_the_model(tmp_path):
