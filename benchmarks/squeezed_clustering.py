@@ -11,6 +11,7 @@ Bars: preset 8k in 45 s on 2 cores, preset 128k in 60 s on an H200; loss within 
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from harness import Row, compare, write_results
@@ -59,7 +60,8 @@ def model_keys(folder: str, text: Path, tokens: int) -> tuple[list[Tensor], floa
     start = time.perf_counter()
     cache = read_document(model.float().eval(), ids, 100, 1024, lambda *_: None)
     seconds = time.perf_counter() - start
-    return [layer.keys[0, :, 4:-100] for layer in cache.layers], seconds
+    layers: list[Any] = cache.layers
+    return [layer.keys[0, :, 4:-100] for layer in layers], seconds
 
 
 def plus_plus_seeds(unit: Tensor, clusters: int, generator: torch.Generator) -> Tensor:

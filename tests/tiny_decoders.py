@@ -33,6 +33,24 @@ FAMILIES = {
     "llama_mha": (LlamaForCausalLM, LlamaConfig, {"num_key_value_heads": 4}),
     "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None}),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
+    "qwen3_mixed": (
+        Qwen3ForCausalLM,
+        Qwen3Config,
+        {
+            "use_sliding_window": True,
+            "sliding_window": 40,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        },
+    ),
+    "gemma3_wide": (  # a window that ends between document and answer
+        Gemma3ForCausalLM,
+        Gemma3TextConfig,
+        {
+            "sliding_window": 575,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "query_pre_attn_scalar": 16,
+        },
+    ),
     "gemma3": (
         Gemma3ForCausalLM,
         Gemma3TextConfig,

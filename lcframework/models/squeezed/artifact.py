@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lcframework.errors import DataError
+from lcframework.errors import CheckpointError, DataError
 from lcframework.files import DISK_FULL, replace_file
 from lcframework.models.llm.prompts import PromptParts
+from lcframework.models.llm.store import resolve_model
 from lcframework.models.squeezed.build import LayerContext
 from lcframework.models.squeezed.calibration import Sketch
 from lcframework.models.squeezed.checks import check_model, model_fingerprint, tokenizer_fingerprint
@@ -234,15 +235,23 @@ def _same_model(path: Path, built: dict[str, str], model: PreTrainedModel) -> No
 
 
 def _tokenizer_of(path: Path, model: PreTrainedModel) -> Any:
+    """The tokenizer beside the model's weights, or inside its GGUF file."""
     from transformers import AutoTokenizer
 
-    folder = model.name_or_path
-    if folder and Path(folder).is_dir():
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    raise DataError(
-        f"{path}: the model was not loaded from a folder, so its tokenizer is not known. Give it: "
-        "SqueezedContext.load(path, model, tokenizer)."
-    )
+    try:
+        where = resolve_model(model.name_or_path or "?")
+    except CheckpointError as error:
+        raise DataError(
+            f"{path}: the model was not loaded from a folder or file, so its tokenizer is not "
+            "known. Give it: SqueezedContext.load(path, model, tokenizer)."
+        ) from error
+    if where.is_dir():
+        return AutoTokenizer.from_pretrained(where, local_files_only=True)
+    from lcframework.models.llm.gguf_file import check_gguf, mend_tokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(where.parent, gguf_file=where.name)
+    mend_tokenizer(tokenizer, check_gguf(where))
+    return tokenizer
 
 
 def _names(levels: int) -> list[str]:

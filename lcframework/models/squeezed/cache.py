@@ -239,7 +239,8 @@ class SqueezedCache(Cache):
     @property
     def is_fresh(self) -> bool:
         """Whether nothing follows the context yet."""
-        return self.layers[0].tail_tokens == 0
+        first = self.layers[0]
+        return isinstance(first, TailLayer) and first.tail_tokens == 0
 
     @property
     def keeps_all(self) -> bool:

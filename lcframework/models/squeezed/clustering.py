@@ -17,6 +17,8 @@ from torch.nn import functional as F
 SEED_ROUNDS = 8
 SIMILARITIES_AT_ONCE = 1 << 26
 """Similarities formed at a time: 256 MB in float32."""
+IN_CACHE = 1 << 21
+"""The same on a CPU: 8 MB."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,13 @@ def count(labels: Tensor, clusters: int) -> Tensor:
 def nearest(unit: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Largest cosine (H, N) float32 and its centre (H, N) int64, never more than
     `SIMILARITIES_AT_ONCE` cosines in memory."""
-    H, N, _ = unit.shape
     across = centres.transpose(1, 2).contiguous()
-    step = max(1, SIMILARITIES_AT_ONCE // (H * centres.shape[1]))
+    return (_nearest_cpu if unit.device.type == "cpu" else _nearest_batched)(unit, across)
+
+
+def _nearest_batched(unit: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    H, N, _ = unit.shape
+    step = max(1, SIMILARITIES_AT_ONCE // (H * across.shape[2]))
     parts = [
         torch.matmul(unit[:, start : start + step], across).max(-1) for start in range(0, N, step)
     ]
@@ -111,19 +117,44 @@ def nearest(unit: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+def _nearest_cpu(unit: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """Head by head in one small buffer: fresh pages for every product would cost more than it."""
+    H, N, _ = unit.shape
+    K = across.shape[2]
+    step = min(N, max(1, min(SIMILARITIES_AT_ONCE, IN_CACHE) // K))
+    buffer = torch.empty(step, K)
+    best, index = torch.empty(H, N), torch.empty(H, N, dtype=torch.long)
+    for head in range(H):
+        for start in range(0, N, step):
+            rows = slice(start, min(N, start + step))
+            cosine = buffer[: rows.stop - start]
+            torch.mm(unit[head, rows], across[head], out=cosine)
+            torch.max(cosine, -1, out=(best[head, rows], index[head, rows]))
+    return best, index
+
+
 def segment_sums(points: Tensor, labels: Tensor, clusters: int, weights: Tensor) -> Tensor:
     """(H, K, D) float32 weighted sums of each cluster's points; 0 for an empty one. The same sums
     every time: a GPU, which would add in place in a random order, sorts by cluster first."""
-    H, _, D = points.shape
     rows = points.float() * weights[..., None]
-    if points.device.type == "cpu":
-        slots = labels + clusters * torch.arange(H)[:, None]
-        sums = torch.zeros(H * clusters, D).index_add_(0, slots.flatten(), rows.flatten(0, 1))
-        return sums.view(H, clusters, D)
+    add = _sums_in_place if points.device.type == "cpu" else _sums_sorted
+    return add(rows, labels, clusters)
+
+
+def _sums_in_place(rows: Tensor, labels: Tensor, clusters: int) -> Tensor:
+    H, _, D = rows.shape
+    slots = labels + clusters * torch.arange(H)[:, None]
+    sums = torch.zeros(H * clusters, D).index_add_(0, slots.flatten(), rows.flatten(0, 1))
+    return sums.view(H, clusters, D)
+
+
+def _sums_sorted(rows: Tensor, labels: Tensor, clusters: int) -> Tensor:
+    H, _, D = rows.shape
     order = labels.argsort(dim=1, stable=True)
     rows = rows.gather(1, order[..., None].expand(-1, -1, D)).flatten(0, 1)
     lengths = count(labels, clusters).flatten()
-    return torch.segment_reduce(rows, "sum", lengths=lengths, axis=0, unsafe=True).view(H, -1, D)
+    sums = torch.segment_reduce(rows, "sum", lengths=lengths, axis=0, unsafe=True)
+    return sums.view(H, clusters, D)
 
 
 def _seeds(unit: Tensor, clusters: int, weights: Tensor, generator: torch.Generator) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lcframework.errors import DataError
 from lcframework.models.squeezed.attention import BoundKV
-from lcframework.models.squeezed.cache import SqueezedCache, SqueezedKV, SqueezedLayer
+from lcframework.models.squeezed.cache import SqueezedCache, SqueezedLayer, TailLayer
 from lcframework.models.squeezed.rules import Squeeze
 from lcframework.ops.squeezed_attention import FixedKV, SelectionRule
 from lcframework.ops.squeezed_attention.selection import select_clusters
@@ -56,13 +56,13 @@ class SelectionQuality:
 class _ListeningKV(BoundKV):
     """Attends as its layer does and keeps the queries."""
 
-    def __init__(self, bound: SqueezedKV, heard: list[Tensor]) -> None:
-        self.bound, self.heard = bound, heard
+    def __init__(self, bound: BoundKV, dtype: torch.dtype, heard: list[Tensor]) -> None:
+        self.bound, self.dtype, self.heard = bound, dtype, heard
 
     def attend(
         self, module: torch.nn.Module, query: Tensor, mask: Tensor | None, scale: float | None
     ) -> Tensor:
-        self.heard.append(query.to(self.bound.layer.fixed.keys.dtype))
+        self.heard.append(query.to(self.dtype))
         return self.bound.attend(module, query, mask, scale)
 
 
@@ -75,7 +75,7 @@ class _ListeningLayer(SqueezedLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         bound, _ = super().update(key_states, value_states)
-        listening = _ListeningKV(bound, self.heard)
+        listening = _ListeningKV(bound, self.fixed.keys.dtype, self.heard)
         return listening, listening
 
 
@@ -131,7 +131,7 @@ def _mean(rows: list[Tensor]) -> list[float]:
 def _listen(context: "SqueezedContext", question: str) -> SqueezedCache:
     """Read one question densely; returns the cache with every layer's queries."""
     inputs = context.inputs([question], Squeeze(sparsity=0.0))
-    layers = [
+    layers: list[TailLayer] = [
         _ListeningLayer(one.fixed, one.rule, one.scale, one.backend)
         if isinstance(one, SqueezedLayer)
         else one
@@ -160,8 +160,10 @@ def _judge(layer: _ListeningLayer, rule: SelectionRule) -> Tensor:
     for start in range(0, Q, block):
         part = query[:, :, start : start + block]
         keep = select_clusters(part, None, fixed.levels, rule, layer.scale)
-        weights = _weights(part, start, fixed, layer.keys[0], layer.scale)
-        rows.append(_compare(*(one(rule) for one in weights), _tokens(keep[0], fixed)))
+        among, context, total = (
+            one(rule) for one in _weights(part, start, fixed, layer.keys[0], layer.scale)
+        )
+        rows.append(_compare(among, context, total, _tokens(keep[0], fixed)))
     return torch.cat(rows)
 
 

@@ -55,7 +55,7 @@ def squeezed_attention(
     Q, T = query.shape[2], tail_key.shape[2]
     if tail_mask is None:
         tail_mask = torch.ones(Q, T, dtype=torch.bool, device=query.device).tril(T - Q)[None, None]
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scale = float(query.shape[-1] ** -0.5) if scale is None else scale
     function = (
         squeezed_attention_reference if backend == "reference" else squeezed_attention_segments
     )

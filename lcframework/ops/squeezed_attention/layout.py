@@ -101,7 +101,7 @@ class FixedKV:
         H, N, D = self.keys.shape
         if torch.iinfo(torch.int32).max < N:
             raise ValueError(f"{N:,} tokens do not fit the int32 borders of clusters")
-        want = {
+        want: dict[str, tuple[Tensor, tuple[int, ...]]] = {
             "values": (self.values, (H, N, self.values.shape[2])),
             "exact_keys": (self.exact_keys, (H, self.exact_keys.shape[1], D)),
             "exact_values": (

@@ -75,12 +75,14 @@ def _kept_clusters(query_HQD, fixed: FixedKV, kv, s, heads, scored, rule, scale)
             if best_first:
                 keep = _best_first(score, present, sizes, rule)
             else:
+                assert rule.thresholds is not None
                 tau = float(rule.thresholds[number, s])
                 keep = {j for j in present if score[j] > tau}
         if number == 0:
             return keep
-        below = fixed.levels[number - 1]
-        alive = {j for j, parent in enumerate(below.parents[kv].tolist()) if parent in keep}
+        parents = fixed.levels[number - 1].parents
+        assert parents is not None
+        alive = {j for j, parent in enumerate(parents[kv].tolist()) if parent in keep}
     raise AssertionError
 
 

@@ -78,6 +78,21 @@ def test_the_seed_decides_and_memory_chunks_do_not(monkeypatch):
     torch.testing.assert_close(chunked.loss, first.loss, rtol=1e-3, atol=0)
 
 
+def test_the_forms_for_a_gpu_give_the_same(monkeypatch):
+    keys = topic_keys(H=3, N=500)
+    unit, labels = F.normalize(keys, dim=-1), torch.randint(30, (3, 500))
+    labels[labels == 7] = 8  # an empty cluster
+    torch.testing.assert_close(
+        clustering._sums_sorted(unit, labels, 30), clustering._sums_in_place(unit, labels, 30)
+    )
+    across = unit[:, :30].transpose(1, 2).contiguous()
+    monkeypatch.setattr(clustering, "SIMILARITIES_AT_ONCE", 7000)
+    best, index = clustering._nearest_batched(unit, across)
+    want_best, want = clustering._nearest_cpu(unit, across)
+    torch.testing.assert_close(best, want_best)
+    assert torch.equal(index, want)
+
+
 def test_weights_pull_a_centre():
     """Two directions in one cluster: the loss is that of the weighted mean."""
     keys = torch.eye(2)[None]
