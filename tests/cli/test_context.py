@@ -144,7 +144,8 @@ def test_comparison_writes_tables_answers_and_pictures(built, tmp_path, capsys):
     assert all(float(row["ms_per_token"]) > 0 for row in rows)
     record = json.loads((folder / "comparison.json").read_text())
     assert [one["question"] for one in record["answers"]] == QUESTIONS
-    assert {row["layer"] for row in record["quality"]} == {0, 1}
+    assert [row["layer"] for row in record["quality"]] == [0, 1, 0, 1]
+    assert '"layer": 1,' in (folder / "comparison.json").read_text()  # a whole number
     assert (folder / "answers.md").read_text().strip() in printed
     for name in ("kept", "quality", "latency"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
