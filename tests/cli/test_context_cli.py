@@ -147,6 +147,7 @@ def test_comparison_writes_tables_answers_and_pictures(built, tmp_path, capsys):
     assert [row["layer"] for row in record["quality"]] == [0, 1, 0, 1]
     assert '"layer": 1,' in (folder / "comparison.json").read_text()  # a whole number
     assert (folder / "answers.md").read_text().strip() in printed
+    assert "\u2026" not in printed  # no column is cut off at 80 letters
     for name in ("kept", "quality", "latency"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
