@@ -86,26 +86,30 @@ def show_answers(
 
 
 COLUMNS = {
-    "setting": ("", "{}"),
-    "kept_question": ("read for\nquestion", "{:.1%}"),
-    "kept_answer": ("read for\nanswer", "{:.1%}"),
+    "setting": ("sparsity", "{}"),
+    "kept_question": ("read,\nquestion", "{:.1%}"),
+    "kept_answer": ("read,\nanswer", "{:.1%}"),
     "budget": ("KV\nbudget", "{:.3f}"),
-    "first_token_s": ("first\ntoken s", "{:.3f}"),
-    "ms_per_token": ("ms per\ntoken", "{:.1f}"),
+    "first_token_s": ("first\ntoken, s", "{:.3f}"),
+    "ms_per_token": ("token,\nms", "{:.1f}"),
     "same_next_token": ("same next\ntoken", "{:.1%}"),
-    "same_answers": ("same\nanswers", "{}"),
+    "same_answers": ("same\nanswer", "{}"),
     "recall": ("recall", "{:.3f}"),
     "mass": ("mass", "{:.3f}"),
 }
+"""Titles and formats, narrow enough for a terminal of 80 letters."""
 
 
 def show_comparison(found: Comparison, written: Sequence[Path]) -> None:
     """Answers, a table of the settings, and where everything is."""
     sys.stdout.write(answers_text(found) + "\n")
-    table = Table(*(title for title, _ in COLUMNS.values()), box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for title, _ in COLUMNS.values():
+        table.add_column(title, no_wrap=True)
     for row in found.rows():
+        shown = row | {"setting": row["setting"].removeprefix("sparsity ")}
         table.add_row(
-            *("" if row[k] is None else form.format(row[k]) for k, (_, form) in COLUMNS.items())
+            *("" if shown[k] is None else form.format(shown[k]) for k, (_, form) in COLUMNS.items())
         )
     Console().print(table)
     sys.stdout.write("".join(f"{path}\n" for path in written))

@@ -10,6 +10,7 @@ from typing import Any
 from lcframework.cli.context_show import show_about, show_answers, show_comparison
 from lcframework.errors import ConfigError, DataError
 from lcframework.models.llm.load import load_llm
+from lcframework.models.llm.prompts import first_tokens
 from lcframework.models.squeezed import Squeeze, SqueezedContext
 from lcframework.models.squeezed.artifact import read_about, save_context
 from lcframework.models.squeezed.hierarchy import ClusterPlan
@@ -26,6 +27,8 @@ def build(arguments: argparse.Namespace) -> None:
     """Read and cluster a document into a file."""
     document, output = read_document(Path(arguments.document)), Path(arguments.output)
     check_output(output, arguments.overwrite)
+    if arguments.max_tokens is not None and arguments.max_tokens < 1:
+        raise ConfigError(f"--max-tokens {arguments.max_tokens}: at least 1.")
     plan = {
         "clusters": arguments.clusters,
         "levels": _levels(arguments.levels),
@@ -40,7 +43,7 @@ def build(arguments: argparse.Namespace) -> None:
         attn_implementation="squeezed",
     )  # fmt: skip
     if arguments.max_tokens is not None:
-        document = shorten(tokenizer, document, arguments.max_tokens)
+        document = first_tokens(tokenizer, document, arguments.max_tokens)
     with shown_progress() as progress:
         context = SqueezedContext.build(
             model, tokenizer, document, prompt=arguments.prompt, chunk=arguments.chunk,
@@ -57,22 +60,6 @@ def _levels(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise ConfigError(f"--levels {text}: give a number, at least 1, or log.") from None
-
-
-def shorten(tokenizer: Any, document: str, tokens: int) -> str:
-    """The document's first tokens, cut at the end of a line where there is one.
-
-    Raises:
-        ConfigError: fewer than one token.
-    """
-    if tokens < 1:
-        raise ConfigError(f"--max-tokens {tokens}: at least 1.")
-    ends = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
-    if len(ends) <= tokens:
-        return document
-    part = document[: ends[tokens - 1][1]]
-    line_end = part.rfind("\n")
-    return part[:line_end] if line_end > len(part) // 2 else part
 
 
 def _questions(arguments: argparse.Namespace) -> list[str]:

@@ -173,11 +173,12 @@ def _average(rows: Sequence[SelectionQuality]) -> list[SelectionQuality]:
     groups: dict[tuple[float, int], list[SelectionQuality]] = {}
     for row in rows:
         groups.setdefault((row.sparsity, row.layer), []).append(row)
-    names = [field.name for field in fields(SelectionQuality)]
-    return [
-        SelectionQuality(**{name: _mean(getattr(one, name) for one in group) for name in names})  # type: ignore[arg-type]
-        for group in groups.values()
-    ]
+    names = [one.name for one in fields(SelectionQuality) if one.name not in ("layer", "sparsity")]
+    averages = []
+    for (sparsity, layer), group in groups.items():
+        means = {name: sum(getattr(one, name) for one in group) / len(group) for name in names}
+        averages.append(SelectionQuality(layer=layer, sparsity=sparsity, **means))
+    return averages
 
 
 def compare_sparsities(

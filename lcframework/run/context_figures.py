@@ -23,7 +23,7 @@ def _layer_axis(axes: Axes, layers: Sequence[int]) -> None:
 
 
 def plot_kept(
-    answers: Mapping[str, Sequence[Answer]], context: SqueezedContext, path: Path
+    answers: Mapping[str, Sequence[Answer]], context: SqueezedContext, path: str | Path
 ) -> Path:
     """Share of the document's tokens read per layer, while the questions were read and answered.
 
@@ -34,6 +34,9 @@ def plot_kept(
         answers: by name of the setting.
         context: that was asked.
         path: PNG to write.
+
+    Returns:
+        The path.
     """
     layers = context.squeezed_layers
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -64,7 +67,7 @@ def plot_kept(
         f"{context.length:,} tokens, {type(context.model).__name__}, "
         f"{len(layers)} of {len(context.layers)} layers squeezed", fontsize=10,
     )  # fmt: skip
-    return save_figure(figure, path)
+    return save_figure(figure, Path(path))
 
 
 def plot_quality(quality: Sequence[SelectionQuality], path: Path) -> Path:

@@ -69,3 +69,19 @@ def prompt_parts(tokenizer: Any, style: str = "auto") -> PromptParts:
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a piece of a prompt whose special tokens are written out."""
     return tokenizer(text, add_special_tokens=False).input_ids
+
+
+def first_tokens(tokenizer: Any, document: str, tokens: int) -> str:
+    """The document's first tokens as text, cut at the end of a line where there is a late one.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        document: the text.
+        tokens: at most so many, at least 1.
+    """
+    ends = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+    if len(ends) <= tokens:
+        return document
+    part = document[: ends[tokens - 1][1]]
+    line_end = part.rfind("\n")
+    return part[:line_end] if line_end > len(part) // 2 else part
