@@ -1,10 +1,10 @@
 """ROUGE-L as the PyPI package `rouge` 1.0.1 computes it, which LongBench's `metrics.py` calls.
 
 It differs from Lin (2004) in ways that matter to the number: words are counted as *sets* (a
-repeated word counts once), sentences end at every full stop, "3.5" included, and the F-score has 1e-8 in its
-denominator. The package fills a dictionary of all pairs and recurses once per word; this does
-neither, so a sentence pair that overruns Python's stack there (about a thousand words), and is then
-given 0 by LongBench's `except`, has its true value here.
+repeated word counts once), sentences end at every full stop, "3.5" included, and the F-score has
+1e-8 in its denominator. The package fills a dictionary of all pairs and recurses once per word;
+this does neither, so a sentence pair that overruns Python's stack there (about a thousand words),
+and is then given 0 by LongBench's `except`, has its true value here.
 
 Shape letters: R words of a reference sentence, P of a predicted one.
 """
