@@ -18,13 +18,15 @@ _STORY = (
 )
 _ARTICLE = (
     "as concisely as you can, using a single phrase or sentence if possible. If the question "
-    'cannot be answered based on the information in the article, write "unanswerable". If the question is '
-    'a yes/no question, answer "yes", "no", or "unanswerable". Do not provide any explanation.'
+    'cannot be answered based on the information in the article, write "unanswerable". If the '
+    'question is a yes/no question, answer "yes", "no", or "unanswerable". Do not provide '
+    "any explanation."
 )
 _UNIQUE = (
     "There are some paragraphs below sourced from Wikipedia. Some of them may be duplicates. "
-    "Please carefully read these paragraphs and determine how many unique paragraphs there are after "
-    "removing duplicates. In other words, how many non-repeating paragraphs are there in total?"
+    "Please carefully read these paragraphs and determine how many unique paragraphs there are "
+    "after removing duplicates. In other words, how many non-repeating paragraphs are there in "
+    "total?"
 )
 
 PROMPTS: dict[str, tuple[str, str]] = {
