@@ -15,7 +15,6 @@ from lcframework.run.app import register
 from lcframework.run.config import forget_run_id
 from lcframework.run.instantiate import instantiate
 
-MODELS = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
 SIZES = ("tiny", "2m", "8m", "35m", "130m", "340m", "790m", "1b4")
 TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
 SMALL_MODELS = {
@@ -59,7 +58,7 @@ def test_every_experiment_is_known_to_the_tests():
         str(p.relative_to(conf_dir() / "experiment").with_suffix(""))
         for p in conf_dir().glob("experiment/**/*.yaml")
     }
-    assert found == {*TRAINING, "lcplm/evaluate", "lcplm/length_bins"}
+    assert found == {*TRAINING, "lcplm/evaluate", "lcplm/length_bins", "squeezed/documents"}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -148,6 +147,36 @@ def test_evaluation_by_length(tmp_path):
     assert kept["tables"]["loss_by_context"] == record["tables"]["loss_by_context"]
     with pytest.raises(ConfigError, match="length_edges=.*unsorted"):
         evaluate(composed("evaluate", *by_length, "callbacks.lengths.length_edges=[512,128]"))
+
+
+def test_questions_about_documents(tmp_path):
+    from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
+
+    from lcframework.run.evaluate import evaluate
+
+    tiny_model().save_pretrained(tmp_path / "llm")
+    byte_tokenizer().save_pretrained(tmp_path / "llm")
+    row = {"doc_id": "a", "context": DOCUMENT, "questions": ["What costs 3?"]}
+    (tmp_path / "docs.jsonl").write_text(json.dumps(row) + "\n")
+    overrides = [
+        "experiment=squeezed/documents",
+        f"model.path={tmp_path}/llm",
+        f"data.path={tmp_path}/docs.jsonl",
+        f"paths.run_dir={tmp_path}/run",
+        "task.max_new_tokens=4",
+        "task.plan.levels=log",
+    ]
+    record, objects = evaluate(composed("evaluate", *overrides, "task.squeeze.scope=head"))
+    assert objects["task"].squeeze.scope == "head" and objects["task"].plan.levels == "log"
+    assert record["metrics"]["test/agreement@0"]["value"] == 1
+    assert record["metrics"]["test/kept@0.9"]["value"] < 1
+    assert record["data"]["test"]["questions"] == 1 and record["run"]["checkpoint"] is None
+    for name in ("results.json", "answers.jsonl", "figures/kept_by_layer.png"):
+        assert (tmp_path / "run" / name).is_file()
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        evaluate(composed("evaluate", "experiment=lcplm/evaluate", "checkpoint=null",
+                          f"data.test={composed('train').data.test}",
+                          f"paths.run_dir={tmp_path}/other"))  # fmt: skip
 
 
 def test_wandb_offline_keeps_one_id_per_run_directory(tmp_path, monkeypatch):
