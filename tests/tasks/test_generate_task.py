@@ -224,10 +224,11 @@ def test_two_ranks_share_the_items(llm, tmp_path):
     items = [item(number) for number in range(5)]
     alone = evaluate(tmp_path / "one", llm, items)
     folder = tmp_path / "two"
-    pl.Trainer(
+    pair = pl.Trainer(
         accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, default_root_dir=folder,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[GenerationReport(folder)],
-    ).test(GenerationTask(llm, template="never"), datamodule=Items(items), verbose=False)  # fmt: skip
+    )  # fmt: skip
+    pair.test(GenerationTask(llm, template="never"), datamodule=Items(items), verbose=False)
     shares = [
         [json.loads(line)["key"] for line in file.read_text().splitlines()]
         for file in sorted((folder / "answers").glob("rank*.jsonl"))
