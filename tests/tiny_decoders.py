@@ -14,6 +14,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+import lcframework.models.squeezed  # noqa: F401  # makes "squeezed" known to transformers
+
 BASE = {
     "vocab_size": 259,
     "hidden_size": 32,
