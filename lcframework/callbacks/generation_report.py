@@ -23,7 +23,8 @@ Rows = list[dict[str, Any]]
 
 class GenerationReport(Callback):
     """Writes `answers/rank*.jsonl` as answers are made and, under `figures/`, the table of tasks as
-    CSV and PNG. Started again in the same folder, the test goes on: answered items are passed over.
+    CSV and PNG and the scores of all items. Started again in the same folder, the test goes on:
+    answered items are passed over.
 
     Works with every task whose `test_step` returns `{"answer": GeneratedAnswer | None}` and that
     has `settings()` and `skip`, on any number of ranks that share the folder.
@@ -111,6 +112,17 @@ class GenerationReport(Callback):
         pl_module.log_dict(values, sync_dist=True)  # the same on every rank
         if trainer.is_global_zero:
             write_csv(self.folder / "figures" / f"{TABLE}.csv", table)
+            columns = (
+                "key",
+                "task",
+                "document",
+                "score",
+                "prompt_tokens",
+                "new_tokens",
+                "truncated",
+            )
+            items = [{name: row[name] for name in (*columns, "not_run", "digest")} for row in rows]
+            write_csv(self.folder / "figures" / "items.csv", items)
             save_figure(draw_tasks(table), self.folder / "figures" / f"{TABLE}.png")
             _show(table)
 
