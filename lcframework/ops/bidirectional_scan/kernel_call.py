@@ -22,8 +22,8 @@ BY_FMA = 0
 special-function unit. None: on an H200 one or two were slower."""
 FORWARD_UNROLL, APART_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 2, 1, 1
 """Steps in a loop's body; the second for forward programs of one direction, of which few run."""
-FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
-"""Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
+FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 144, 168
+"""Registers per thread: as many as leave sixteen, fourteen and twelve warps on a multiprocessor."""
 LOG2_E = 1.4426950408889634
 
 

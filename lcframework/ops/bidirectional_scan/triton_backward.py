@@ -36,9 +36,11 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
-    maps_from,
+    four_from,
     pair_from,
+    put_states,
     ring_address,
     send_first,
     sources_of,
@@ -111,7 +113,9 @@ def replay_kernel(
         long = stride * SIZE
         sources, sizes = sources_of(bases, (8 * N, room, room, room), SIZES, lane)
         strides = strides_of((sense * (8 * N), long, long, long), SIZES, lane)
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
+        rates_at = ring + DEPTH * SLOT
+        put_states(rates_at, r0, r1, lane, N)  # in registers they would cost half of the warps
         sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
     span = d * n_spans + tl.load(spans + item).to(tl.int64)
     for start in range(0, steps, SPAN):
@@ -120,7 +124,6 @@ def replay_kernel(
         for i in tl.range(start, tl.minimum(start + SPAN, steps), loop_unroll_factor=UNROLL):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
-                BC = maps_from(slot, 2 * N)
                 x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
                 dy0, dy1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
@@ -147,12 +150,18 @@ def replay_kernel(
             sums = no_sums(S0, BRIEF)
             waiting = ()
             for n in tl.static_range(N):
-                state0, acc0, q0 = replay_state(
-                    step0, u0, w0, r0[n], h0[n], a0[n], q0, BC[n], BC[N + n], FAST
-                )
-                state1, acc1, q1 = replay_state(
-                    step1, u1, w1, r1[n], h1[n], a1[n], q1, BC[n], BC[N + n], FAST
-                )
+                if STAGED:
+                    if n % 4 == 0:
+                        Bs = four_from(slot + 4 * n)
+                        Cs = four_from(slot + 4 * (N + n))
+                    if n % 2 == 0:
+                        rates = four_from(rates_at + 256 * n + 16 * lane)
+                    b, c = Bs[n % 4], Cs[n % 4]
+                    rate0, rate1 = rates[n % 2 * 2], rates[n % 2 * 2 + 1]
+                else:
+                    b, c, rate0, rate1 = BC[n], BC[N + n], r0[n], r1[n]
+                state0, acc0, q0 = replay_state(step0, u0, w0, rate0, h0[n], a0[n], q0, b, c, FAST)
+                state1, acc1, q1 = replay_state(step1, u1, w1, rate1, h1[n], a1[n], q1, b, c, FAST)
                 after0 = after0 + (state0,)
                 after1 = after1 + (state1,)
                 kept0 = kept0 + (acc0,)
@@ -233,7 +242,9 @@ def adjoint_kernel(
         rooms = (8 * N, room, room, room, (E - from_tile) * 4)
         sources, sizes = sources_of(bases, rooms, SIZES, lane)
         strides = strides_of((sense * (-8 * N), long, long, long, stride * -4), SIZES, lane)
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
+        rates_at = ring + DEPTH * SLOT
+        put_states(rates_at, r0, r1, lane, N)  # in registers they would cost half of the warps
         sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
     count = (steps + SPAN - 1) // SPAN
     span = d * n_spans + tl.load(spans + item).to(tl.int64) + count - 1
@@ -248,8 +259,14 @@ def adjoint_kernel(
         kept0 = ()
         kept1 = ()
         for n in tl.static_range(N):
-            P0 += r0[n] * (g0[n] * h0[n])
-            P1 += r1[n] * (g1[n] * h1[n])
+            if STAGED:
+                if n % 2 == 0:
+                    rates = four_from(rates_at + 256 * n + 16 * lane)
+                rate0, rate1 = rates[n % 2 * 2], rates[n % 2 * 2 + 1]
+            else:
+                rate0, rate1 = r0[n], r1[n]
+            P0 += rate0 * (g0[n] * h0[n])
+            P1 += rate1 * (g1[n] * h1[n])
             kept0 = kept0 + (a0[n] + S0 * (g0[n] * h0[n]),)
             kept1 = kept1 + (a1[n] + S1 * (g1[n] * h1[n]),)
         a0 = kept0
@@ -260,7 +277,6 @@ def adjoint_kernel(
         for j in tl.range(low, high, loop_unroll_factor=UNROLL):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, j, steps, SLOT)
-                BC = maps_from(slot, 2 * N)
                 x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
                 dy0, dy1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
@@ -293,11 +309,21 @@ def adjoint_kernel(
             sums = no_sums(S0, BRIEF)
             waiting = ()
             for n in tl.static_range(N):
+                if STAGED:
+                    if n % 4 == 0:
+                        Bs = four_from(slot + 4 * n)
+                        Cs = four_from(slot + 4 * (N + n))
+                    if n % 2 == 0:
+                        rates = four_from(rates_at + 256 * n + 16 * lane)
+                    b, c = Bs[n % 4], Cs[n % 4]
+                    rate0, rate1 = rates[n % 2 * 2], rates[n % 2 * 2 + 1]
+                else:
+                    b, c, rate0, rate1 = BC[n], BC[N + n], r0[n], r1[n]
                 adj0, acc0, gB0, R0, full0 = adjoint_state(
-                    step0, w0, dy0, r0[n], g0[n], a0[n], gB0, R0, BC[n], BC[N + n], FAST
+                    step0, w0, dy0, rate0, g0[n], a0[n], gB0, R0, b, c, FAST
                 )
                 adj1, acc1, gB1, R1, full1 = adjoint_state(
-                    step1, w1, dy1, r1[n], g1[n], a1[n], gB1, R1, BC[n], BC[N + n], FAST
+                    step1, w1, dy1, rate1, g1[n], a1[n], gB1, R1, b, c, FAST
                 )
                 after0 = after0 + (adj0,)
                 after1 = after1 + (adj1,)

@@ -24,6 +24,7 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
     maps_from,
     pair_from,
@@ -124,7 +125,7 @@ def contribution_kernel(
             bases = (maps_at, value_at + from_tile, dt_at + from_tile)
             sources, sizes = sources_of(bases, (4 * N, room, room), SIZES, lane)
             strides = strides_of((sense * (8 * N), long, long), SIZES, lane)
-            ring = ring_address(n_items, SLOT)
+            ring = ring_address(n_items, DEPTH * SLOT)
             sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
         for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
             if STAGED:

@@ -31,6 +31,7 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
     maps_from,
     pair_from,
@@ -173,7 +174,7 @@ def scan_kernel(
     item = tl.load(order + tl.program_id(1))
     ring = 0
     if STAGED:
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT)
     if APART:
         walk(
             x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items,

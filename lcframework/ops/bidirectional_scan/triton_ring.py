@@ -18,12 +18,14 @@ DEPTH = tl.constexpr(4)
 RING_2K = tl.constexpr("{ .shared .align 128 .b8 ring[2048]; mov.u32 $0, ring; }")
 RING_4K = tl.constexpr("{ .shared .align 128 .b8 ring[4096]; mov.u32 $0, ring; }")
 RING_8K = tl.constexpr("{ .shared .align 128 .b8 ring[8192]; mov.u32 $0, ring; }")
+RING_16K = tl.constexpr("{ .shared .align 128 .b8 ring[16384]; mov.u32 $0, ring; }")
 COPY = tl.constexpr(
     "{ .reg .pred p; setp.ne.b32 p, $4, 0;"
     " @p cp.async.cg.shared.global [$1], [$2], 16, $3; mov.u32 $0, 0; }"
 )
 COMMIT = tl.constexpr("cp.async.commit_group; mov.u32 $0, 0;")
 WAIT = tl.constexpr("cp.async.wait_group 2; bar.warp.sync 0xffffffff; mov.u32 $0, 0;")
+PUT_FOUR = tl.constexpr("st.shared.v4.f32 [$1], {$2, $3, $4, $5}; mov.u32 $0, 0;")
 FOUR = tl.constexpr("ld.shared.v4.f32 {$0, $1, $2, $3}, [$4];")
 PAIR_F32 = tl.constexpr("ld.shared.v2.f32 {$0, $1}, [$2];")
 PAIR_BF16 = tl.constexpr(
@@ -36,17 +38,39 @@ PAIR_F16 = tl.constexpr(
 
 
 @triton.jit
-def ring_address(number, SLOT: tl.constexpr):
-    """Shared memory for DEPTH slots of SLOT bytes (512, 1024 or 2048); `number` is any
-    scalar int32."""
-    if SLOT == 512:
+def ring_address(number, BYTES: tl.constexpr):
+    """At least BYTES of shared memory, up to 16384; `number` is any scalar int32."""
+    if BYTES <= 2048:
         asm: tl.constexpr = RING_2K
-    elif SLOT == 1024:
+    elif BYTES <= 4096:
         asm: tl.constexpr = RING_4K
-    else:
-        tl.static_assert(SLOT == 2048)
+    elif BYTES <= 8192:
         asm: tl.constexpr = RING_8K
+    else:
+        tl.static_assert(BYTES <= 16384)
+        asm: tl.constexpr = RING_16K
     return tl.inline_asm_elementwise(asm, "=r,r", [number], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def put_states(at, even, odd, lane, N: tl.constexpr):
+    """Write two tuples of N vectors to 256 N bytes of shared memory; each lane its own."""
+    for n in tl.static_range(0, N, 2):
+        tl.inline_asm_elementwise(
+            PUT_FOUR, "=r,r,f,f,f,f",
+            [at + n * 256 + lane * 16, even[n], odd[n], even[n + 1], odd[n + 1]],
+            dtype=tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
+
+
+@triton.jit
+def four_from(at):
+    """Four neighbouring float32; of `put_states`, at + 256 n + 16 lane with an even n holds the
+    even and the odd channel of state n, and those of state n + 1."""
+    return tl.inline_asm_elementwise(
+        FOUR, "=f,=f,=f,=f,r", [at],
+        dtype=(tl.float32, tl.float32, tl.float32, tl.float32), is_pure=False, pack=1,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -138,10 +162,7 @@ def maps_from(slot, COUNT: tl.constexpr):
     """COUNT float32 scalars at the start of a slot, COUNT a multiple of 4."""
     out = ()
     for k in tl.static_range(0, COUNT, 4):
-        a, b, c, d = tl.inline_asm_elementwise(
-            FOUR, "=f,=f,=f,=f,r", [slot + 4 * k],
-            dtype=(tl.float32, tl.float32, tl.float32, tl.float32), is_pure=False, pack=1,
-        )  # fmt: skip
+        a, b, c, d = four_from(slot + 4 * k)
         out = out + (a, b, c, d)
     return out
 
