@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lcframework import __version__
-from lcframework.cli import circuits, completion, doctor, export, import_lcplm, split_long
+from lcframework.cli import (
+    circuits,
+    completion,
+    context,
+    doctor,
+    export,
+    import_lcplm,
+    models,
+    split_long,
+)
 from lcframework.errors import ConfigError, LCFrameworkError
 
 
@@ -78,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     split_long.register(data)
 
     export.add_export(commands)
-    for module in (import_lcplm, circuits, doctor, completion):
+    for module in (import_lcplm, circuits, models, context, doctor, completion):
         module.register(commands)
     return parser
 
