@@ -54,7 +54,8 @@ def ring_address(number, BYTES: tl.constexpr):
 
 @triton.jit
 def put_states(at, even, odd, lane, N: tl.constexpr):
-    """Write two tuples of N vectors to 256 N bytes of shared memory; each lane its own."""
+    """Write two tuples of N vectors to 256 N bytes of shared memory, for `channels`; each lane its
+    own. In registers they would cost a third of the warps."""
     for n in tl.static_range(0, N, 2):
         tl.inline_asm_elementwise(
             PUT_FOUR, "=r,r,f,f,f,f",
@@ -65,8 +66,7 @@ def put_states(at, even, odd, lane, N: tl.constexpr):
 
 @triton.jit
 def four_from(at):
-    """Four neighbouring float32; of `put_states`, at + 256 n + 16 lane with an even n holds the
-    even and the odd channel of state n, and those of state n + 1."""
+    """Four neighbouring float32 at an address that is a multiple of 16."""
     return tl.inline_asm_elementwise(
         FOUR, "=f,=f,=f,=f,r", [at],
         dtype=(tl.float32, tl.float32, tl.float32, tl.float32), is_pure=False, pack=1,
@@ -158,13 +158,30 @@ def turn(sources, sizes, strides, ring, lane, i, steps, SLOT: tl.constexpr):
 
 
 @triton.jit
-def maps_from(slot, COUNT: tl.constexpr):
-    """COUNT float32 scalars at the start of a slot, COUNT a multiple of 4."""
-    out = ()
-    for k in tl.static_range(0, COUNT, 4):
-        a, b, c, d = four_from(slot + 4 * k)
-        out = out + (a, b, c, d)
-    return out
+def number(held, slot, n: tl.constexpr, STAGED: tl.constexpr):
+    """Number n of the row of maps that begins a slot, and what to hold for the next one.
+
+    Kernels ask for 0, 1, 2, ... in turn and get four with one load. Not STAGED: `held` is the whole
+    row.
+    """
+    if STAGED:
+        if n % 4 == 0:
+            held = four_from(slot + 4 * n)
+        return held[n % 4], held
+    else:
+        return held[n], held
+
+
+@triton.jit
+def channels(held, at, lane, n: tl.constexpr, STAGED: tl.constexpr):
+    """The even and the odd channels of state n of `put_states`, and what to hold for the next one;
+    as `number`. Not STAGED: `held` are the two tuples."""
+    if STAGED:
+        if n % 2 == 0:
+            held = four_from(at + n * 256 + lane * 16)
+        return held[n % 2 * 2], held[n % 2 * 2 + 1], held
+    else:
+        return held[0][n], held[1][n], held
 
 
 @triton.jit
