@@ -19,6 +19,9 @@ TILE = 64
 """Channels of one warp."""
 FORWARD_REGISTERS, BACKWARD_REGISTERS = 128, 168
 """Registers per thread: as many as leave four and three warps to a multiprocessor's quarter."""
+FEW, FEW_FORWARD_REGISTERS, FEW_BACKWARD_REGISTERS = 2, 168, 232
+"""Up to so many warps to a quarter cannot hide each other's latencies; each then takes two steps in
+a loop's body, with more registers."""
 LOG2_E = 1.4426950408889634
 
 
@@ -98,17 +101,31 @@ class Call:
         """Room for `count` vectors over channels per direction: (2, count, E) float32."""
         return self.x.new_empty(2, count, self.E, dtype=torch.float32)
 
-    def forward_walk(self, *others: Tensor, warps: int = 1) -> dict:
+    @property
+    def few(self) -> bool:
+        """Whether the launches over all items leave most of the GPU's slots for warps empty."""
+        warps = 2 * self.items.count * -(-self.E // TILE)
+        return self.fast and warps <= FEW * quarters(self.x.device)
+
+    def forward_walk(self, *others: Tensor) -> dict:
         """Keyword arguments of the forward kernels that walk; `others` are rows of channels that
         they read beside x and dt."""
-        return {**self._walk(FORWARD_REGISTERS, others, 4, 0), "num_warps": warps}
+        return {**self._walk(FORWARD_REGISTERS, others, 4, 0), "num_warps": 1}
+
+    def scan_walk(self, *others: Tensor) -> dict:
+        """`forward_walk` of the kernel in which two warps take both directions."""
+        registers = FEW_FORWARD_REGISTERS if self.few else FORWARD_REGISTERS
+        common = self._walk(registers, others, 4, 0)
+        return {**common, "UNROLL": 2 if self.few else 1, "num_warps": 2}
 
     def backward_walk(self, dy: Tensor, wide: int) -> dict:
         """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside
         maps, x, dt and dy."""
         brief = self.fast and self.x.dtype == torch.bfloat16 and self.NP <= 16
-        common = self._walk(BACKWARD_REGISTERS, (dy,), 3, wide)
-        return {"SPAN": SPAN, "BRIEF": brief, **common, "num_warps": 1}
+        registers = FEW_BACKWARD_REGISTERS if self.few else BACKWARD_REGISTERS
+        common = self._walk(registers, (dy,), 3, wide)
+        unroll = 2 if self.few else 1
+        return {"SPAN": SPAN, "BRIEF": brief, **common, "UNROLL": unroll, "num_warps": 1}
 
     def _walk(self, registers: int, others: Sequence[Tensor], rows: int, wide: int) -> dict:
         size = self.x.element_size()

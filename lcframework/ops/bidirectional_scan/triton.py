@@ -81,7 +81,7 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
         call.x, call.dt, call.bias, call.rate, call.maps, call.skip, gate, y, out,
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
         gate.stride(0), items.count, ENTER=entering is not None, LAST=want_finals,
-        GATE=z is not None, KEEP=keep or z is None, **call.forward_walk(y, gate, warps=2),
+        GATE=z is not None, KEEP=keep or z is None, **call.scan_walk(y, gate),
     )  # fmt: skip
     finals = None
     if want_finals:

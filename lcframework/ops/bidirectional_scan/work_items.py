@@ -2,9 +2,9 @@
 
 A work item is a segment, or a piece of a long one. Pieces cost a second pass over the pack, which
 finds what enters each of them; so a segment is cut only if it would keep one program busy for
-long, and then finely. The backward pass gains more by pieces than the forward pass: where there is
-none to come, segments of about equal length stay whole unless cutting pays. The host never waits
-for the device: the number of items is bounded from above, items beyond the last are empty.
+long, and then finely. Segments of about equal length stay whole unless cutting pays, which it does
+the less the more passes follow: two in training, none else. The host never waits for
+the device: the number of items is bounded from above, items beyond the last are empty.
 
 Legend: T tokens, S segments, I work items, K spans (pieces of items after which the backward walks
 start their sums anew)."""
@@ -20,9 +20,10 @@ SHORTEST_PIECE = 256
 LONGEST_WHOLE, FINE = 0.5, 0.2
 """A segment is cut from this many times a multiprocessor quarter's even share of all steps on, into
 pieces of the second many times that share."""
-ALONE, AGAIN = 1.3, 0.8
-"""Time of a step of a warp that has a multiprocessor quarter to itself, and what cutting adds, in
-units of the time that a step takes where all quarters are full. Measured on an H200."""
+FORWARD_COSTS, TRAINING_COSTS = (1.3, 1.95, 0.9), (1.15, 1.8, 0.4)
+"""Without and with a backward pass: time of a step of a warp that has a multiprocessor quarter to
+itself, of a step of each of two that share one, and what cutting adds, in units of the time that a
+step takes where all quarters are full. Measured on an H200."""
 CHANNELS_PER_WARP = 64
 
 
@@ -95,12 +96,12 @@ def lengths_for(
     share = tokens * -(-channels // CHANNELS_PER_WARP) / quarters
     whole = max(SHORTEST_PIECE, int(LONGEST_WHOLE * share))
     piece = max(SHORTEST_PIECE, int(FINE * share))
-    if training or segments * longest > 2 * tokens:
+    if segments * longest > 2 * tokens:
         return whole, piece
-    both = 2 * share  # a program takes the directions one after the other
-    if max(ALONE * longest, both) <= both * (1 + AGAIN):
-        return longest, piece
-    return whole, piece
+    alone, pair, again = TRAINING_COSTS if training else FORWARD_COSTS
+    warps = -(-2 * segments * -(-channels // CHANNELS_PER_WARP) // quarters)
+    uncut = longest * {1: alone, 2: pair}.get(warps, warps)
+    return (longest, piece) if uncut <= 2 * share * (1 + again) else (whole, piece)
 
 
 def work_items(
