@@ -156,8 +156,7 @@ def next_tokens(
         ).logits
         found += logits[0].argmax(-1).tolist()
         done += len(part)
-        for layer in cache.squeezed.values():
-            layer.rule = replace(layer.rule, query_block=1)
+        cache.choose_each()
     return found
 
 

@@ -167,8 +167,7 @@ def _generate(
     ):
         question = questions[number * len(questions) // len(cut)]
         text = context.tokenizer.decode(row, skip_special_tokens=True).strip()
-        overhead = 0.0 if cache.keeps_all else 0.5 * context.centroid_fraction
-        answers.append(Answer(question, text, tuple(row), prefill, decode, overhead))
+        answers.append(Answer(question, text, tuple(row), prefill, decode, cache.overhead))
     return answers
 
 

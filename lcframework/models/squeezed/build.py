@@ -42,6 +42,7 @@ class LayerContext:
         scale: factor on the logits.
         sliding: (keys, values), (H, w, D) each, of a sliding-window layer.
         facts: mean `loss` and `iterations` of the clustering.
+        queries: (Hq, W, D) of the observation window; not stored in a context's file.
     """
 
     fixed: FixedKV | None = None
@@ -50,6 +51,7 @@ class LayerContext:
     scale: float = 1.0
     sliding: tuple[Tensor, Tensor] | None = None
     facts: dict[str, float] = field(default_factory=dict)
+    queries: Tensor | None = None
 
 
 class RecordingLayer(CacheLayerMixin):
@@ -229,7 +231,8 @@ def _layer(layer: Any, number: int, plan: ClusterPlan, seconds: dict[str, float]
     fixed, positions, facts = cluster_layer(keys, values, plan)
     fixed.check()
     middle = time.perf_counter()
-    sketch = calibrate(layer.last_queries(), fixed, layer.scale, f"layer {number}")
+    queries = layer.last_queries()
+    sketch = calibrate(queries, fixed, layer.scale, f"layer {number}")
     seconds["cluster_s"] += middle - started
     seconds["calibrate_s"] += time.perf_counter() - middle
-    return LayerContext(fixed, sketch, positions, layer.scale, None, facts)
+    return LayerContext(fixed, sketch, positions, layer.scale, None, facts, queries)
