@@ -7,7 +7,7 @@ is here. (transformers' own sdpa repeats the document's keys for every query hea
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any

@@ -38,6 +38,33 @@ class GeneratedAnswer:
         return self
 
 
+def end_tokens(model: Any, tokenizer: Any, one_line: bool) -> list[int]:
+    """The model's own end tokens; of a one-line answer also the tokenizer's and a line end."""
+    own = model.generation_config.eos_token_id
+    ends = [] if own is None else ([own] if isinstance(own, int) else list(own))
+    if one_line:
+        line_end = tokenizer.encode("\n", add_special_tokens=False)[-1:]
+        extra = [tokenizer.eos_token_id, *line_end]
+        ends += [one for one in extra if one is not None and one not in ends]
+    return ends
+
+
+def greedy_options(model: Any, tokenizer: Any, new: int, one_line: bool) -> dict[str, Any]:
+    """Options of generate() for a benchmark's answer: greedy, one beam, at most `new` tokens."""
+    ends, pad = end_tokens(model, tokenizer, one_line), tokenizer.pad_token_id
+    return {
+        "max_new_tokens": new,
+        "min_new_tokens": 1 if one_line else None,
+        "eos_token_id": ends or None,
+        "pad_token_id": pad if pad is not None else (ends or [0])[0],
+        "do_sample": False,
+        "num_beams": 1,
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+    }
+
+
 class GenerationTask(pl.LightningModule):
     """Tests and predicts; needs only `lightning.Trainer`. Greedy, one beam, batch of one.
 
@@ -129,32 +156,12 @@ class GenerationTask(pl.LightningModule):
 
     def _generate(self, ids: list[int], item: GenerationItem) -> list[int]:
         given = torch.tensor([ids], device=self.device)
-        ends = self._end_tokens(item.one_line)
-        pad = self.tokenizer.pad_token_id
         found = self.model.generate(
             given,
             attention_mask=torch.ones_like(given),
-            max_new_tokens=item.max_new_tokens,
-            min_new_tokens=1 if item.one_line else None,
-            eos_token_id=ends or None,
-            pad_token_id=pad if pad is not None else (ends or [0])[0],
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            **greedy_options(self.model, self.tokenizer, item.max_new_tokens, item.one_line),
         )
         return found[0, len(ids) :].tolist()
-
-    def _end_tokens(self, one_line: bool) -> list[int]:
-        """The model's own end tokens; of a one-line answer also the tokenizer's and a line end."""
-        own = self.model.generation_config.eos_token_id
-        ends = [] if own is None else ([own] if isinstance(own, int) else list(own))
-        if one_line:
-            line_end = self.tokenizer.encode("\n", add_special_tokens=False)[-1:]
-            extra = [self.tokenizer.eos_token_id, *line_end]
-            ends += [one for one in extra if one is not None and one not in ends]
-        return ends
 
     def test_step(self, batch: GenerationItem, batch_idx: int) -> dict[str, Any]:
         """The answer, for the callback that keeps and scores it; None if it is there already."""

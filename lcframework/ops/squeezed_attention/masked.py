@@ -1,4 +1,5 @@
-"""Attention to a fixed context through masks: every key is multiplied, what was not chosen is masked.
+"""Attention to a fixed context through masks: every key is multiplied, what was not chosen is
+masked.
 
 It saves nothing, and needs neither a loop over blocks of queries nor a word from the device, so
 many choices at once (every token of an answer chooses for itself) cost one call. Evaluations read
