@@ -20,6 +20,7 @@ from lcframework.data.split_prompt import SplitPrompt
 from lcframework.models.squeezed import Squeeze, SqueezedContext
 from lcframework.models.squeezed.asking import pad_token
 from lcframework.models.squeezed.cache import SqueezedCache
+from lcframework.models.squeezed.methods.selector import ShareTooSmall
 from lcframework.scoring.paired import PairedTokens, compare_logits
 from lcframework.scoring.paired_sums import PairedSums
 from lcframework.tasks.generate import end_tokens, greedy_options
@@ -99,6 +100,8 @@ class PairedReader:
     Args:
         model: with attention "squeezed".
         tokenizer: its tokenizer.
+        backend: of squeezed attention while answers are written; "masked" is faster where a device
+            waits for small kernels.
         gold_tokens: gold answers are compared up to so many tokens.
         max_new_tokens: answers are cut there even if their benchmark allows more; None: never.
         batch_size: questions at a time.
@@ -111,11 +114,13 @@ class PairedReader:
         gold_tokens: int = 64,
         max_new_tokens: int | None = None,
         batch_size: int = 16,
+        backend: str = "auto",
     ) -> None:
         if gold_tokens < 1 or batch_size < 1:
             raise ValueError("gold_tokens and batch_size must be at least 1")
         self.model, self.tokenizer = model, tokenizer
         self.gold_tokens, self.cap, self.batch_size = gold_tokens, max_new_tokens, batch_size
+        self.backend = backend
 
     def new_tokens(self, prompt: SplitPrompt) -> int:
         """Tokens that an answer to the prompt may have."""
@@ -137,7 +142,8 @@ class PairedReader:
             runs: methods; a run that others are `like` comes before them.
 
         Returns:
-            Per prompt, in order, the readings by name, `dense` first.
+            Per prompt, in order, the readings by name, `dense` first. A baseline whose own lookup
+            alone exceeds the budget it should get is left out.
         """
         found: list[dict[str, Reading]] = [{} for _ in prompts]
         kinds: dict[tuple[int, bool], list[int]] = {}
@@ -199,6 +205,8 @@ class _Batch:
             if run.like is not None:
                 same = [one.budget for one in found[run.like]]
                 squeeze = replace(squeeze, share=min(1.0, sum(same) / len(same)))
+                if not self._fits(squeeze):
+                    continue
             logits, cache = forced_logits(self.context, squeeze, questions, texts)
             pairs = _sums(compare_logits(reference, logits, tokens), [len(one) for one in texts])
             del logits
@@ -217,10 +225,17 @@ class _Batch:
             ]
         return found
 
+    def _fits(self, squeeze: Squeeze) -> bool:
+        try:
+            self.context.cache(squeeze)
+        except ShareTooSmall:
+            return False
+        return True
+
     def write(self, squeeze: Squeeze) -> _Written:
         """Let a method write; rows end with their end token, if there is one."""
         questions = [list(one.question) for one in self.prompts]
-        inputs = self.context.inputs(questions, squeeze)
+        inputs = self.context.inputs(questions, squeeze, self.reader.backend)
         start = time.perf_counter()
         sequences = self.model.generate(**inputs, **self.options)
         rows = sequences[:, inputs["input_ids"].shape[1] :].tolist()  # waits for the device

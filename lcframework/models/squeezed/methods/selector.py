@@ -16,6 +16,10 @@ from lcframework.ops.squeezed_attention import FixedKV
 from lcframework.ops.squeezed_attention.selection import LOGITS_AT_ONCE, shared_logits
 
 
+class ShareTooSmall(ConfigError):
+    """The share that may be read is less than what a method reads to choose."""
+
+
 @dataclass(frozen=True)
 class TextLayer:
     """One layer of a context in the order of the text.
@@ -80,7 +84,7 @@ class Selector:
         overhead: share of the context's keys and values that is read to choose, 0 where nothing is.
 
     Raises:
-        ConfigError: the share is less than the overhead.
+        ShareTooSmall: the share is less than the overhead.
     """
 
     overhead = 0.0
@@ -90,7 +94,7 @@ class Selector:
         self.prepare()
         room = options.share - self.overhead
         if room < 0:
-            raise ConfigError(
+            raise ShareTooSmall(
                 f"{type(self).__name__}: a share of {options.share:g} is less than the "
                 f"{self.overhead:g} that is read to choose. Raise squeeze.share."
             )
