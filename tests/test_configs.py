@@ -17,7 +17,11 @@ from lcframework.run.instantiate import instantiate
 
 SIZES = ("tiny", "2m", "8m", "35m", "130m", "340m", "790m", "1b4")
 TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
-BENCHMARKS = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
+DENSE = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
+SQUEEZED = tuple(
+    f"squeezed/{name}" for name in ("longbench", "prefix_qa", "kv_retrieval", "ruler")
+)
+BENCHMARKS = (*DENSE, *SQUEEZED)
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
     "esm2_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -49,8 +53,8 @@ def every_group_choice():
 
 @pytest.mark.parametrize(("group", "choice"), list(every_group_choice()))
 def test_every_group_choice_composes_and_resolves(group, choice):
-    prefix = "+" if group == "debug" else ""
-    cfg = composed("train", f"{prefix}{group}={choice}".replace("+debug", "debug"))
+    name, more = ("evaluate", ["checkpoint=null"]) if group == "squeeze" else ("train", [])
+    cfg = composed(name, f"{group}={choice}", *more)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
@@ -183,16 +187,16 @@ def test_questions_about_documents(tmp_path):
 
 @pytest.mark.parametrize("experiment", BENCHMARKS)
 def test_benchmarks_of_written_answers(experiment, tmp_path):
-    from tiny_decoders import byte_tokenizer, tiny_model
+    from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
 
     from lcframework.run.evaluate import evaluate
 
     tiny_model(attention="sdpa", max_position_embeddings=4096).save_pretrained(tmp_path / "llm")
     byte_tokenizer().save_pretrained(tmp_path / "llm")
     rows = {
-        "qasper.jsonl": {"input": "q", "context": "c", "answers": ["a"], "length": 1, "_id": "1"},
+        "qasper.jsonl": {"input": "q", "context": DOCUMENT, "answers": ["a"], "length": 1, "_id": "1"},
         "prefix_qa.jsonl": {
-            "doc_id": "d", "context": "c", "questions": [{"question": "q", "answers": ["a"]}]
+            "doc_id": "d", "context": DOCUMENT, "questions": [{"question": "q", "answers": ["a"]}]
         },
         "kv_retrieval.jsonl": {"ordered_kv_records": [["k", "v"]], "key": "k", "value": "v"},
     }  # fmt: skip
@@ -200,7 +204,9 @@ def test_benchmarks_of_written_answers(experiment, tmp_path):
         (tmp_path / name).write_text(json.dumps(row) + "\n")
     data = {
         "longbench/dense": [f"data.path={tmp_path}", "data.tasks=[qasper]"],
+        "squeezed/longbench": [f"data.path={tmp_path}", "data.tasks=[qasper]"],
         "dense/ruler": ["data.length=900", "data.tasks=[qa]", "data.n=1"],
+        "squeezed/ruler": ["data.length=900", "data.tasks=[qa]", "data.n=1"],
     }.get(experiment, [f"data.path={tmp_path}/{experiment.split('/')[1]}.jsonl"])
     overrides = [
         f"experiment={experiment}",
@@ -209,7 +215,15 @@ def test_benchmarks_of_written_answers(experiment, tmp_path):
         f"paths.run_dir={tmp_path}/run",
         *data,
     ]
-    record, _ = evaluate(composed("evaluate", *overrides))
+    if experiment in SQUEEZED:
+        overrides += ["task.plan.window=16", "squeeze.sparsity=0.8"]
+    record, objects = evaluate(composed("evaluate", *overrides))
+    if experiment in SQUEEZED:
+        assert objects["task"].squeeze.sparsity == 0.8
+        assert 0 < record["metrics"]["test/budget"]["value"] < 0.6
+        assert record["metrics"]["test/kl"]["value"] > 0
+        for name in ("budget.png", "methods.csv", "kept_by_layer.png"):
+            assert (tmp_path / "run" / "figures" / name).is_file()
     (row,) = record["tables"]["tasks"]
     assert row["n"] == 1 and row["not_run"] == 0 and 0 <= row["score"] <= 100
     assert record["data"]["test"]["n"] == 1

@@ -87,6 +87,7 @@ class GenerationReport(Callback):
             "new_tokens": found.new_tokens,
             "seconds": found.seconds,
             "digest": batch.digest,
+            **found.more,
         }
         self._store.append(row)
         self._answers[batch.key] = row
@@ -108,6 +109,7 @@ class GenerationReport(Callback):
             counts[item.task] = counts.get(item.task, 0) + 1
         table = task_table(rows, counts)
         self.results = _results(rows, table, counts, self.buckets)
+        self.extend(trainer, rows)
         values = {name: one["value"] for name, one in self.results["metrics"].items()}
         pl_module.log_dict(values, sync_dist=True)  # the same on every rank
         if trainer.is_global_zero:
@@ -125,6 +127,10 @@ class GenerationReport(Callback):
             write_csv(self.folder / "figures" / "items.csv", items)
             save_figure(draw_tasks(table), self.folder / "figures" / f"{TABLE}.png")
             _show(table)
+
+    def extend(self, trainer: pl.Trainer, rows: Rows) -> None:
+        """For reports that add to `results` and write more; called with every scored row, on all
+        ranks, before anything is logged or written."""
 
     def _scored(self, item: GenerationItem, row: dict[str, Any]) -> dict[str, Any]:
         text = row["answer"]

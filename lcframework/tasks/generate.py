@@ -1,7 +1,7 @@
 """Answers of any causal language model to the items of a benchmark, greedily, one at a time."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,6 +24,7 @@ class GeneratedAnswer:
         truncated: tokens cut out of the prompt's middle.
         new_tokens: tokens generated, a final end token included.
         seconds: of the generation.
+        more: what a task measured besides, plain values; kept beside the answer.
     """
 
     text: str | None
@@ -32,6 +33,7 @@ class GeneratedAnswer:
     truncated: int
     new_tokens: int
     seconds: float
+    more: dict[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "GeneratedAnswer":
         """The same: it lies on the host; Lightning asks every prediction to move there."""
