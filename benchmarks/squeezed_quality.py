@@ -28,6 +28,7 @@ from harness import RESULTS
 from squeezed_items import SETUPS, Unit, key_of, plan, read_plan, write_plan
 
 from lcframework.callbacks.answer_store import AnswerStore
+from lcframework.errors import LCFrameworkError
 from lcframework.files import write_json
 
 OUT, WORK = RESULTS / "squeezed", Path("runs/squeezed_quality")
@@ -229,6 +230,14 @@ def run_all(commands: list[list[str]], until: float, threads: int) -> bool:
 
 def main() -> None:
     given = options()
+    try:
+        run(given)
+    except LCFrameworkError as error:
+        raise SystemExit(str(error)) from error
+
+
+def run(given: argparse.Namespace) -> None:
+    """One stage, or all."""
     stages = {"plan": plan_stage, "work": work_stage, "cost": cost_stage}
     if given.stage in stages:
         stages[given.stage](given)

@@ -18,9 +18,7 @@ from lcframework.run.instantiate import instantiate
 SIZES = ("tiny", "2m", "8m", "35m", "130m", "340m", "790m", "1b4")
 TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
 DENSE = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
-SQUEEZED = tuple(
-    f"squeezed/{name}" for name in ("longbench", "prefix_qa", "kv_retrieval", "ruler")
-)
+SQUEEZED = tuple(f"squeezed/{name}" for name in ("longbench", "prefix_qa", "kv_retrieval", "ruler"))
 BENCHMARKS = (*DENSE, *SQUEEZED)
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -193,8 +191,9 @@ def test_benchmarks_of_written_answers(experiment, tmp_path):
 
     tiny_model(attention="sdpa", max_position_embeddings=4096).save_pretrained(tmp_path / "llm")
     byte_tokenizer().save_pretrained(tmp_path / "llm")
+    row = {"input": "q", "context": DOCUMENT, "answers": ["a"], "length": 1, "_id": "1"}
     rows = {
-        "qasper.jsonl": {"input": "q", "context": DOCUMENT, "answers": ["a"], "length": 1, "_id": "1"},
+        "qasper.jsonl": row,
         "prefix_qa.jsonl": {
             "doc_id": "d", "context": DOCUMENT, "questions": [{"question": "q", "answers": ["a"]}]
         },

@@ -137,9 +137,20 @@ def baselines_of(records: Sequence[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def _report_methods(paths: Sequence[str], records: Sequence[dict[str, Any]], target: Path) -> None:
+    compared = [bool(record["tables"].get("methods")) for record in records]
+    if any(compared):
+        from lcframework.run.report_methods import report_methods
+
+        if differing_tests(list(compress(records, compared))):
+            log.warning("The runs answered different items: their points do not compare.")
+        report_methods(list(compress(paths, compared)), list(compress(records, compared)), target)
+
+
 def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, Any]]:
     """Print the comparison of runs and write `report.csv` and `report.png`; of runs that answered
-    benchmarks `report_tasks.csv` and `report_tasks.png`.
+    benchmarks `report_tasks.csv` and `report_tasks.png`, and of those that compared a method with
+    the dense model the files of `report_methods`.
 
     Args:
         folders: run directories, or folders that hold some.
@@ -168,6 +179,7 @@ def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, An
             list(compress(records, answered)),
             target,
         )
+        _report_methods(paths, records, target)
         others = [not one for one in answered]
         runs, paths = list(compress(runs, others)), list(compress(paths, others))
         records = list(compress(records, others))

@@ -1,5 +1,5 @@
-"""Answers to a benchmark's items with squeezed attention or a baseline beside the dense model's, and
-how much their next-token distributions differ."""
+"""Answers to a benchmark's items with squeezed attention or a baseline beside the dense model's,
+and how much their next-token distributions differ."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -92,7 +92,7 @@ class SqueezedGenerationTask(GenerationTask):
     def forward(self, item: GenerationItem) -> GeneratedAnswer:
         """Answer one item, or say why it is not run."""
         prompt = self._prompts.get(item.key)
-        if prompt is None or prompt.item is not item and prompt.item != item:
+        if prompt is None or (prompt.item is not item and prompt.item != item):
             (prompt,) = self._split([item])
         why = self._refusal(prompt)
         if why:
