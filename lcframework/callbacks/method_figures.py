@@ -1,20 +1,27 @@
 """Pictures of methods that read a part of a document: quality against the measured budget, and what
 each layer reads."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lcframework.scoring.method_table import ALL, DENSE
+from lcframework.scoring.method_table import ALL
 
 Rows = Sequence[Mapping[str, Any]]
 
 
+def family(method: str) -> str:
+    """What a line joins: "squeeze 70" and "squeeze 90", "quest @ squeeze 70" and "... 90", or the
+    runs of one method, "quest (run)"."""
+    return re.split(r" @ | \(| \d+$", method)[0]
+
+
 def draw_budget(table: Rows, title: str = "") -> Figure:
     """Score (left) and KL divergence (right, logarithmic) against the measured budget: a point per
-    method, lines are 95% intervals over documents.
+    method, joined by family; bars are 95% intervals over documents.
 
     Args:
         table: of `scoring.method_table.method_table`; the rows over all benchmarks are drawn, or
@@ -23,13 +30,18 @@ def draw_budget(table: Rows, title: str = "") -> Figure:
     """
     suites = {row["suite"] for row in table}
     shown = [row for row in table if row["suite"] == ALL or len(suites) == 1]
+    families = list(dict.fromkeys(family(row["method"]) for row in shown))
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for number, row in enumerate(shown):
-        style = {"color": f"C{number % 10}", "marker": "os^Dv"[number // 10 % 5]}
-        _point(left, row, "score", style)
-        if row["method"] != DENSE:
-            _point(right, row, "kl", style)
+    for number, name in enumerate(families):
+        own = sorted(
+            (row for row in shown if family(row["method"]) == name), key=lambda row: row["budget"]
+        )
+        style = {"color": f"C{number % 10}", "marker": "os^Dv"[number % 5], "label": name}
+        _curve(left, own, "score", style)
+        # Where nothing is dropped there is nothing but rounding: it would stretch the axis.
+        _curve(right, [row for row in own if row["kept_question"] < 1 or row["budget"] < 1], "kl",
+               style)  # fmt: skip
     left.set(
         xlabel="measured budget (share of keys and values per step)", ylabel="score (%)",
         title="answers, against the gold ones",
@@ -38,22 +50,23 @@ def draw_budget(table: Rows, title: str = "") -> Figure:
         xlabel="measured budget", ylabel="KL(dense || method), nats per token", yscale="log",
         title="next-token distribution on the dense answers",
     )  # fmt: skip
-    left.legend(fontsize=7)
-    if right.get_legend_handles_labels()[0]:
-        right.legend(fontsize=7)
+    for axes in (left, right):
+        axes.set_xlim(0, None)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7)
     figure.suptitle(title)
     return figure
 
 
-def _point(axes: Axes, row: Mapping[str, Any], column: str, style: dict[str, Any]) -> None:
-    y, x = row[column], row["budget"]
-    if y is None or (axes.get_yscale() == "log" and y <= 0):
+def _curve(axes: Axes, rows: Rows, column: str, style: dict[str, Any]) -> None:
+    known = [row for row in rows if row[column] is not None]
+    if not known:
         return
-    axes.plot([x], [y], linestyle="", label=row["method"], markersize=5, **style)
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
-    axes.plot([x, x], [low, high], color=style["color"], linewidth=1)
-    ends = [row["budget_low"], row["budget_high"]]
-    axes.plot(ends, [y, y], color=style["color"], linewidth=1)
+    x, y = [row["budget"] for row in known], [row[column] for row in known]
+    axes.plot(x, y, markersize=5, linewidth=0.8, **style)
+    for row in known:
+        ends = [row[f"{column}_low"], row[f"{column}_high"]]
+        axes.plot([row["budget"]] * 2, ends, color=style["color"], linewidth=1, alpha=0.5)
 
 
 def draw_suites(table: Rows, title: str = "") -> Figure:
