@@ -15,8 +15,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 def family(method: str) -> str:
     """What a line joins: "squeeze 70" and "squeeze 90", "quest @ squeeze 70" and "... 90", or the
-    runs of one method, "quest (run)"."""
-    return re.split(r" @ | \(| \d+$", method)[0]
+    runs of one method, "quest 0.9 (run)"."""
+    return re.split(r" @ | \(| (?:share )?[\d.]+(?: |$)", method)[0]
 
 
 def draw_budget(table: Rows, title: str = "") -> Figure:

@@ -3,7 +3,8 @@ and beside them the dense model's, divergence, budget, what each layer reads, an
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, cast
 
 import lightning.pytorch as pl
 
@@ -24,8 +25,8 @@ class SqueezedBenchmarkReport(GenerationReport):
 
     Attributes:
         results: beside what `GenerationReport` has: `test/budget`, `test/kl` and so on of the
-            method (see `method_table`); the tables `methods`, `kept_by_layer` and `cost` (per
-            document tokens, seconds of the build, bytes).
+            method (see `method_table`); the tables `methods`, `kept_by_layer`, `cost` (per
+            document tokens, seconds of the build, bytes) and `squeeze` (the method's settings).
     """
 
     def extend(self, trainer: pl.Trainer, rows: Rows) -> None:
@@ -47,6 +48,7 @@ class SqueezedBenchmarkReport(GenerationReport):
         layers = layer_table(flat, rows[0]["layers"])
         self.results["tables"] |= {
             "methods": table, "kept_by_layer": layers, "cost": cost_rows(rows),
+            "squeeze": [asdict(cast(Any, trainer.lightning_module).squeeze)],
         }  # fmt: skip
         method = [row for row in table if row["method"] != DENSE][-1]
         for name in MEASURES:

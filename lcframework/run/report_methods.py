@@ -30,8 +30,18 @@ def method_summary(names: Sequence[str], records: Sequence[Record]) -> Rows:
         if not rows:
             rows += [row | {"run": name} for row in own if row["method"] == DENSE]
         method = [row for row in own if row["method"] != DENSE][-1]
-        rows.append(method | {"method": f"{method['method']} ({name})", "run": name})
+        rows.append(method | {"method": f"{setting_of(record)} ({name})", "run": name})
     return rows
+
+
+def setting_of(record: Record) -> str:
+    """A run's method in words, such as "squeezed 0.9" or "quest 0.9"; the number is the sparsity,
+    for a baseline the one whose budget it got, or its share."""
+    (squeeze,) = record["tables"]["squeeze"]
+    method, share = squeeze["method"], squeeze["share"]
+    if method == DENSE:
+        return "dense again"
+    return f"{method} {squeeze['sparsity']:g}" if share is None else f"{method} share {share:g}"
 
 
 def cost_summary(names: Sequence[str], records: Sequence[Record]) -> Rows:
@@ -41,18 +51,21 @@ def cost_summary(names: Sequence[str], records: Sequence[Record]) -> Rows:
         Rows of `run`, `method`, `documents`, `context_tokens`, `read_s` (which the dense model
         needs too), `prepare_s` (clustering and calibration), `lookup_bytes`, `dense_token_ms`,
         `token_ms` (of answers, the reading of the question included), and `break_even_questions`:
-        how many questions of a document make up for preparing it; None where the method is not
-        faster here, or prepares nothing.
+        how many questions, with answers as long as the dense ones, make up for preparing a
+        document; None where the method is not faster here, or prepares nothing.
     """
     rows = []
     for name, record in zip(names, records, strict=True):
         documents = record["tables"]["cost"]
-        method = [row["method"] for row in record["tables"]["methods"]][-1]
+        method = record["tables"]["methods"][-1]["method"]
         n = len(documents)
         questions = sum(one["questions"] for one in documents)
         prepare = sum(one["cluster_s"] + one["calibrate_s"] for one in documents) / n
         seconds = {who: sum(one[f"{who}_seconds"] for one in documents) for who in (DENSE, method)}
-        saved = (seconds[DENSE] - seconds[method]) / questions
+        tokens = {who: sum(one[f"{who}_tokens"] for one in documents) for who in (DENSE, method)}
+        each = {who: seconds[who] / max(1, tokens[who]) for who in (DENSE, method)}
+        saved = (each[DENSE] - each[method]) * tokens[DENSE] / questions
+        drops = record["tables"]["squeeze"][0]["sparsity"] > 0 and method == "squeezed"
         rows.append(
             {
                 "run": name,
@@ -62,16 +75,11 @@ def cost_summary(names: Sequence[str], records: Sequence[Record]) -> Rows:
                 "read_s": sum(one["read_s"] for one in documents) / n,
                 "prepare_s": prepare,
                 "lookup_bytes": sum(one["lookup_bytes"] for one in documents) / n,
-                **{
-                    f"{key}token_ms": 1000 * seconds[who]
-                    / max(1, sum(one[f"{who}_tokens"] for one in documents))
-                    for key, who in (("dense_", DENSE), ("", method))
-                },
-                "break_even_questions": prepare / saved
-                if saved > 0 and method == "squeezed"
-                else None,
+                "dense_token_ms": 1000 * each[DENSE],
+                "token_ms": 1000 * each[method],
+                "break_even_questions": prepare / saved if drops and saved > 0 else None,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -81,7 +89,11 @@ def layer_rows(names: Sequence[str], records: Sequence[Record]) -> Rows:
     for name, record in zip(names, records, strict=True):
         table = record["tables"]["kept_by_layer"]
         last = table[-1]["method"]
-        rows += [row | {"method": f"{last} ({name})"} for row in table if row["method"] == last]
+        rows += [
+            row | {"method": f"{setting_of(record)} ({name})"}
+            for row in table
+            if row["method"] == last
+        ]
     return rows
 
 

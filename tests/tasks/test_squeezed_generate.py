@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import pytest
 from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
 
+from lcframework.callbacks.method_figures import family
 from lcframework.callbacks.squeezed_benchmark_report import SqueezedBenchmarkReport
 from lcframework.data.generation import GenerationDataModule, GenerationItem
 from lcframework.errors import ConfigError, RunDirError
@@ -171,13 +172,19 @@ def test_the_report_of_several_runs(tmp_path, llm):
         results = evaluate(tmp_path / name, llm, items(2), squeeze=squeeze)
         records.append({"run": {}, **results})
     summary = method_summary(["a", "b"], records)
-    assert [row["method"] for row in summary] == ["dense", "squeezed (a)", "oracle (b)"]
+    assert [row["method"] for row in summary] == [
+        "dense",
+        "squeezed 0.8 (a)",
+        "oracle 0.9 (b)",
+    ]
     first, second = cost_summary(["a", "b"], records)
     assert first["documents"] == 2 and second["break_even_questions"] is None
+    assert [family(row["method"]) for row in summary] == ["dense", "squeezed", "oracle"]
+    assert family("squeeze 70") == "squeeze" and family("quest @ squeeze 90") == "quest"
     slow = json.loads(json.dumps(records[0]))
     for one in slow["tables"]["cost"]:
         one |= {"dense_seconds": 6.0, "squeezed_seconds": 3.0, "dense_tokens": 15,
-                "squeezed_tokens": 15, "cluster_s": 3.0, "calibrate_s": 1.0}  # fmt: skip
+                "squeezed_tokens": 30, "cluster_s": 3.0, "calibrate_s": 1.0}  # fmt: skip
     (row,) = cost_summary(["a"], [slow])
-    assert row["break_even_questions"] == pytest.approx(4.0 / 1.0)
-    assert row["dense_token_ms"] == pytest.approx(400) and row["token_ms"] == pytest.approx(200)
+    assert row["break_even_questions"] == pytest.approx(4.0 / 1.5)
+    assert row["dense_token_ms"] == pytest.approx(400) and row["token_ms"] == pytest.approx(100)
