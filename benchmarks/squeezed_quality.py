@@ -11,8 +11,8 @@ fetched before (`lcf models get NAME`, or $LCF_MODELS). Plans and answers are ke
 same command goes on where an earlier one stopped. Writes results/squeezed/: results.json,
 config.json, and per model the tables as CSV and pictures.
 
-Stages, each a process of its own: the plan of each model; workers that share its documents; alone
-on the device what preparing and answering cost; the tables, which count what time did not allow.
+Stages, each a process of its own: the plan of each model; alone on the device what preparing and
+answering cost; workers that share the documents; the tables, which count what time did not allow.
 """
 
 import argparse
@@ -32,8 +32,10 @@ from lcframework.errors import LCFrameworkError
 from lcframework.files import write_json
 
 OUT, WORK = RESULTS / "squeezed", Path("runs/squeezed_quality")
-LAST_STAGES = 75.0
-"""Seconds kept for the costs and the tables."""
+LAST_STAGE, GRACE = 40.0, 25.0
+"""Seconds kept for the tables; of these a worker may use some to finish its document."""
+COST_SHARE = 0.2
+"""Of the time left, for measuring each model's costs; a slower device does without."""
 SETTINGS = (
     "longbench", "documents", "questions", "kv_rows", "kv_keys", "needles", "lengths",
     "gold_tokens", "max_new", "dtype", "seed",
@@ -48,7 +50,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--work", type=Path, default=WORK, help="plans and answers")
     parser.add_argument("--minutes", type=float, default=8.0, help="all stages together")
-    parser.add_argument("--workers", type=int, default=6, help="processes per model")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[8, 4], help="processes, per model or for each"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--longbench", type=int, default=3, help="items per task; 0: none")
@@ -236,6 +240,30 @@ def main() -> None:
         raise SystemExit(str(error)) from error
 
 
+def answer_all(given: argparse.Namespace, end: float) -> None:
+    """Plan, costs and answers of all models, as far as there is time."""
+    settings = {name: getattr(given, name) for name in SETTINGS}
+    for name in given.models:
+        AnswerStore(given.work / name / "answers").claim(json.loads(json.dumps(settings)))
+    workers = dict(zip(given.models, given.workers * len(given.models), strict=False))
+    threads = max(1, (os.cpu_count() or 1) // sum(workers.values()))
+    new = [one for one in given.models if not (given.work / one / "plan.json").is_file()]
+    if not run_all([command(one, "plan", given) for one in new], end, threads):
+        raise SystemExit("A plan could not be made; nothing was run.")
+    deadline = end - LAST_STAGE
+    for name in given.models:
+        if not (given.work / name / "cost.json").is_file():
+            until = time.time() + COST_SHARE * (deadline - time.time())
+            run_all([command(name, "cost", given)], until, os.cpu_count() or 1)
+    works = [
+        command(name, "work", given, "--part", f"{k}/{count}", "--deadline", str(deadline))
+        for name, count in workers.items()
+        for k in range(count)
+    ]
+    if not run_all(works, deadline + GRACE, threads):
+        print("A worker did not finish: see above. What it had answered is kept.")
+
+
 def run(given: argparse.Namespace) -> None:
     """One stage, or all."""
     stages = {"plan": plan_stage, "work": work_stage, "cost": cost_stage}
@@ -245,25 +273,7 @@ def run(given: argparse.Namespace) -> None:
     from squeezed_tables import write_tables
 
     if given.stage is None:
-        end = time.time() + 60 * given.minutes
-        threads = max(1, (os.cpu_count() or 1) // (given.workers * len(given.models)))
-        settings = {name: getattr(given, name) for name in SETTINGS}
-        for name in given.models:
-            AnswerStore(given.work / name / "answers").claim(json.loads(json.dumps(settings)))
-        new = [one for one in given.models if not (given.work / one / "plan.json").is_file()]
-        if not run_all([command(one, "plan", given) for one in new], end, threads):
-            raise SystemExit("A plan could not be made; nothing was run.")
-        deadline = end - LAST_STAGES
-        works = [
-            command(name, "work", given, "--part", f"{k}/{given.workers}",
-                    "--deadline", str(deadline))
-            for k in range(given.workers)
-            for name in given.models
-        ]  # fmt: skip
-        if not run_all(works, deadline + 45, threads):
-            print("A worker did not finish: see above. What it had answered is kept.")
-        for name in given.models:
-            run_all([command(name, "cost", given)], end, threads * given.workers)
+        answer_all(given, time.time() + 60 * given.minutes)
     write_tables(given)
 
 
