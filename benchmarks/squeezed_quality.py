@@ -28,7 +28,7 @@ from harness import RESULTS
 from squeezed_items import SETUPS, Unit, key_of, plan, read_plan, write_plan
 
 from lcframework.callbacks.answer_store import AnswerStore
-from lcframework.errors import LCFrameworkError
+from lcframework.errors import LCFrameworkError, RunDirError
 from lcframework.files import write_json
 
 OUT, WORK = RESULTS / "squeezed", Path("runs/squeezed_quality")
@@ -236,6 +236,8 @@ def main() -> None:
     given = options()
     try:
         run(given)
+    except RunDirError as error:
+        raise SystemExit(f"{error} A run_id is here the folder --work.") from error
     except LCFrameworkError as error:
         raise SystemExit(str(error)) from error
 

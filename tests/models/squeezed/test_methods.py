@@ -168,6 +168,19 @@ def context():
     return SqueezedContext.build(tiny_model(), byte_tokenizer(), DOCUMENT, window=32)
 
 
+def test_the_order_of_the_text_is_restored(context):
+    with torch.no_grad():
+        cache = tiny_model(attention="sdpa")(context.ids[None], use_cache=True).past_key_values
+    for number, text in enumerate(context.text_layers()):
+        keys, values = cache.layers[number].keys[0], cache.layers[number].values[0]
+        torch.testing.assert_close(text.fixed.keys, keys[:, 4:-32], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(text.fixed.values, values[:, 4:-32], rtol=1e-4, atol=1e-4)
+        exact = torch.cat([keys[:, :4], keys[:, -32:]], 1)
+        torch.testing.assert_close(text.fixed.exact_keys, exact, rtol=1e-4, atol=1e-4)
+        assert text.number == number and text.queries.shape[1] == 32
+    assert context.text_layers()[0] is context.text_layers()[0]  # made once
+
+
 @pytest.mark.parametrize("name", sorted(BASELINES))
 def test_reading_everything_is_the_dense_answer(context, name):
     questions = ["What costs 3?", "Where is item 7 from, please?"]
