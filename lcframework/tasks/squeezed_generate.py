@@ -92,7 +92,7 @@ class SqueezedGenerationTask(GenerationTask):
     def forward(self, item: GenerationItem) -> GeneratedAnswer:
         """Answer one item, or say why it is not run."""
         prompt = self._prompts.get(item.key)
-        if prompt is None or (prompt.item is not item and prompt.item != item):
+        if prompt is None or prompt.item != item:
             (prompt,) = self._split([item])
         why = self._refusal(prompt)
         if why:

@@ -10,9 +10,10 @@ from lcframework.data.generation import GenerationItem
 from lcframework.data.split_prompt import split_prompts
 from lcframework.models.llm.prompts import PromptParts
 from lcframework.models.squeezed import Squeeze, SqueezedContext
+from lcframework.models.squeezed.forced import forced_logits
 from lcframework.models.squeezed.methods import BASELINES, Method
 from lcframework.scoring.paired import compare_logits
-from lcframework.tasks.paired_answers import MethodRun, PairedReader, forced_logits
+from lcframework.tasks.paired_answers import MethodRun, PairedReader
 
 QUESTIONS = ["What costs 3 coins?", "Where is item 7 from, and why?"]
 PLAIN = PromptParts("", "", "")
@@ -161,3 +162,25 @@ def test_prompts_that_are_cut():
     assert "into the question" in short.wrong and not short.fixed
     (none,) = split_prompts(tokenizer, [replace(ITEMS[0], question=" ")], "never")
     assert "no question" in none.wrong
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_every_method_on_a_gpu(family):
+    model, tokenizer = tiny_model(family).cuda(), byte_tokenizer()
+    prompts = split_prompts(tokenizer, ITEMS, "never")
+    context = SqueezedContext.build(model, tokenizer, prompts[0].fixed, prompt=PLAIN, window=32)
+    runs = [MethodRun("squeezed", Squeeze(sparsity=0.8))]
+    runs += [
+        MethodRun(name, Method(method=name), like="squeezed")
+        for name in BASELINES
+        if name != "dense"
+    ]
+    found = PairedReader(model, tokenizer).read(context, prompts, runs)
+    _, _, _, on_cpu = build(family)
+    want = PairedReader(on_cpu.model, tokenizer).read(on_cpu, prompts, [])
+    for one, other in zip(found, want, strict=True):
+        assert one["dense"].text == other["dense"].text
+        assert one["oracle"].budget == pytest.approx(one["squeezed"].budget, abs=0.1)
+        assert all(reading.text is not None for reading in one.values())
