@@ -185,10 +185,13 @@ def _prompt(row: dict[str, Any]) -> SplitPrompt:
     item = dict(row["item"])
     for name in ("references", "all_classes"):
         item[name] = None if item[name] is None else tuple(item[name])
-    given = row | {"item": GenerationItem(**item)}
-    return SplitPrompt(
-        **(given | {"fixed": tuple(row["fixed"]), "question": tuple(row["question"])})
-    )
+    given: dict[str, Any] = {
+        **row,
+        "item": GenerationItem(**item),
+        "fixed": tuple(row["fixed"]),
+        "question": tuple(row["question"]),
+    }
+    return SplitPrompt(**given)
 
 
 def states(
