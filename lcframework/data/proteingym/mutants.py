@@ -141,7 +141,7 @@ def parse_mutants(
                 continue
         rows += [(len(good), *one) for one in parsed]
         good.append(index)
-    letters = ["".join(row[column] for row in rows) for column in (2, 3)]
+    letters = "".join(row[2] for row in rows), "".join(row[3] for row in rows)
     wild, mutant = (np.frombuffer(text.encode(), dtype=np.uint8) for text in letters)
     mutants = Mutants(
         [names[index] for index in good],
