@@ -1,6 +1,7 @@
 """Evaluate a trained network on other data: checkpoint to `results.json`, in a run directory of its
 own."""
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -95,6 +96,10 @@ def load_network(path: Path) -> nn.Module:
 
 def _load_export(folder: Path) -> nn.Module:
     # Only here: transformers' models take seconds to import.
+    if _model_type(folder) == "esm":
+        from lcframework.models.esm2.huggingface import load_esm2
+
+        return load_esm2(folder)
     from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
 
     model, about = LCPLMForMaskedLM.from_pretrained(folder, output_loading_info=True)
@@ -104,6 +109,16 @@ def _load_export(folder: Path) -> nn.Module:
             "predicts nothing. Name the export of a masked language model."
         )
     return model.to_network()
+
+
+def _model_type(folder: Path) -> Any:
+    try:
+        return json.loads((folder / EXPORT_FILE).read_text()).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / EXPORT_FILE} is no configuration of a model ({error}). Name a run "
+            "directory, a *.ckpt file or a folder that save_pretrained wrote."
+        ) from error
 
 
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
