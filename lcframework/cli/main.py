@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lcframework import __version__
-from lcframework.cli import circuits, completion, doctor, export, import_lcplm, split_long
+from lcframework.cli import (
+    circuits,
+    completion,
+    doctor,
+    export,
+    import_lcplm,
+    score_variants,
+    split_long,
+)
 from lcframework.errors import ConfigError, LCFrameworkError
 
 
@@ -78,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     split_long.register(data)
 
     export.add_export(commands)
-    for module in (import_lcplm, circuits, doctor, completion):
+    for module in (import_lcplm, score_variants, circuits, doctor, completion):
         module.register(commands)
     return parser
 
