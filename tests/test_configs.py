@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from gym_files import ROWS, reference, reference_row, write
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -59,7 +60,7 @@ def test_every_experiment_is_known_to_the_tests():
         str(p.relative_to(conf_dir() / "experiment").with_suffix(""))
         for p in conf_dir().glob("experiment/**/*.yaml")
     }
-    assert found == {*TRAINING, "lcplm/evaluate", "lcplm/length_bins"}
+    assert found == {*TRAINING, "lcplm/evaluate", "lcplm/length_bins", "lcplm/proteingym"}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -148,6 +149,31 @@ def test_evaluation_by_length(tmp_path):
     assert kept["tables"]["loss_by_context"] == record["tables"]["loss_by_context"]
     with pytest.raises(ConfigError, match="length_edges=.*unsorted"):
         evaluate(composed("evaluate", *by_length, "callbacks.lengths.length_edges=[512,128]"))
+
+
+def test_evaluation_on_proteingym(tmp_path):
+    from lcframework.run.evaluate import evaluate
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "trainer.max_steps=1"]
+    train(composed("train", *small, "test=false", f"paths.run_dir={tmp_path}/run"))
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    scoring = [
+        "experiment=lcplm/proteingym",
+        f"checkpoint={tmp_path}/run",
+        f"paths.run_dir={tmp_path}/evaluation",
+    ]
+    record, _ = evaluate(composed("evaluate", *scoring, f"data.path={gym}"))
+    assert record["data"]["test"]["assays"] == 1
+    kept = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert kept["metrics"]["proteingym/spearman"] == record["metrics"]["proteingym/spearman"]
+    assert kept["tables"]["proteingym_setting"][0]["strategy"] == "masked-marginals"
+    assert (tmp_path / "evaluation" / "figures" / "proteingym.png").is_file()
+    with pytest.raises(ConfigError, match="data.path=DIR"):
+        evaluate(composed("evaluate", *scoring))
 
 
 def test_wandb_offline_keeps_one_id_per_run_directory(tmp_path, monkeypatch):
