@@ -173,7 +173,31 @@ def test_evaluation_on_proteingym(tmp_path):
     assert kept["tables"]["proteingym_setting"][0]["strategy"] == "masked-marginals"
     assert (tmp_path / "evaluation" / "figures" / "proteingym.png").is_file()
     with pytest.raises(ConfigError, match="data.path=DIR"):
-        evaluate(composed("evaluate", *scoring))
+        evaluate(composed("evaluate", *scoring, f"paths.run_dir={tmp_path}/no_folder"))
+
+
+def test_proteingym_in_the_loop(tmp_path):
+    from lcframework.run.fit import train
+
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    record, _ = train(
+        composed(
+            "train",
+            "experiment=lcplm/quickstart",
+            *SMALL_MODELS["lcplm_tiny"],
+            "trainer.max_steps=3",
+            "test=false",
+            "callbacks=[default,proteingym]",
+            f"callbacks.proteingym.path={gym}",
+            "callbacks.proteingym.every_n_steps=2",
+            f"paths.run_dir={tmp_path}/run",
+        )
+    )
+    assert [row["step"] for row in record["tables"]["proteingym_steps"]] == [2, 3]
+    assert "proteingym/spearman" in (tmp_path / "run" / "metrics.csv").read_text().split("\n")[0]
 
 
 def test_wandb_offline_keeps_one_id_per_run_directory(tmp_path, monkeypatch):

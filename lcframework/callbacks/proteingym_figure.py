@@ -34,7 +34,7 @@ def proteingym_figure(scored: Sequence[ScoredAssay], model: str, title: str) -> 
         axes.scatter(
             [x for x, _ in points],
             [y for _, y in points],
-            s=110 if own else 34,
+            s=110 if own else 40,
             marker="o" if own else MARKERS.get(name, "|" if "published" in name else "o"),
             zorder=3 if own else 2,
             label=name,
