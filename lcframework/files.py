@@ -39,6 +39,11 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_with(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file under a temporary name with the same suffix, then rename it."""
+    _replace(path, write)
+
+
 def write_json(path: Path, record: Any) -> None:
     """Write strict JSON atomically."""
     write_text(path, json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")

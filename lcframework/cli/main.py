@@ -14,6 +14,7 @@ from lcframework.cli import (
     circuits,
     completion,
     doctor,
+    embed,
     export,
     import_lcplm,
     score_variants,
@@ -86,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     split_long.register(data)
 
     export.add_export(commands)
-    for module in (import_lcplm, score_variants, circuits, doctor, completion):
+    for module in (import_lcplm, score_variants, embed, circuits, doctor, completion):
         module.register(commands)
     return parser
 

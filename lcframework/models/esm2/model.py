@@ -130,16 +130,19 @@ class ESM2(nn.Module):
         """
         _check_packed(tokens, cu_seqlens, max_len)
         packing = Packing(cu_seqlens, max_len, self.attention_backend)
-        given: dict[str, Tensor] = {"input_ids": tokens.unsqueeze(0)}
-        if self.token_dropout:
-            given = {"inputs_embeds": self._dropped_embeddings(tokens, cu_seqlens).unsqueeze(0)}
         hidden_1Td = self.network.esm(
-            **given,
+            **self.inputs_of(tokens, cu_seqlens),
             position_ids=positions_in_protein(cu_seqlens, tokens.shape[0]).unsqueeze(0),
             packing=packing,
         ).last_hidden_state
         hidden = hidden_1Td[0] if at is None else hidden_1Td[0, at]
         return self.network.lm_head(hidden)
+
+    def inputs_of(self, tokens: Tensor, cu_seqlens: Tensor) -> dict[str, Tensor]:
+        """What the encoder is given: ids or, with `token_dropout`, embeddings (1, T, d)."""
+        if self.token_dropout:
+            return {"inputs_embeds": self._dropped_embeddings(tokens, cu_seqlens).unsqueeze(0)}
+        return {"input_ids": tokens.unsqueeze(0)}
 
     def _dropped_embeddings(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
         """(T, d) embeddings with masks as zeros, scaled by each protein's own share of masks."""
