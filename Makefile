@@ -1,8 +1,9 @@
 # make quickstart   install into .venv and train two small protein models on the embedded sample
 # make test         install what the tests need and run them
 # make demo-circuits  what threshold circuits say about Llama, Qwen, ESM-2 and LC-PLM
+# make demo-squeezed  ask a long document questions; DEMO_MODEL=gemma3-270m: 30k tokens
 # make docs         build the documentation site into site/
-.PHONY: help setup setup-dev quickstart demo-circuits lint test test-all bench docs clean
+.PHONY: help setup setup-dev quickstart demo-circuits demo-squeezed lint test test-all bench docs clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -28,6 +29,10 @@ quickstart: $(VENV)/.base
 
 demo-circuits: $(VENV)/.base
 	@bash scripts/demo_circuits.sh $(BIN)
+
+DEMO_MODEL ?= smollm2
+demo-squeezed: $(VENV)/.base
+	@bash scripts/demo_squeezed.sh $(BIN) $(DEMO_MODEL)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -28,8 +28,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary name beside `path` (the suffix stays last), then rename."""
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write to a temporary name beside `path` (the suffix stays last), then rename; whatever stops
+    the writing, an interrupt too, nothing half-written stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}{path.suffix}")
     try:
@@ -37,11 +38,6 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def write_with(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file under a temporary name with the same suffix, then rename it."""
-    _replace(path, write)
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -55,7 +51,7 @@ def write_text(path: Path, text: str) -> None:
     def write(temporary: Path) -> None:
         temporary.write_text(text)
 
-    _replace(path, write)
+    replace_file(path, write)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], missing: str = "") -> None:
@@ -79,10 +75,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], missing: str = "") 
             for row in rows:
                 writer.writerow(missing if value is None else value for value in row.values())
 
-    _replace(path, write)
+    replace_file(path, write)
 
 
 def save_figure(figure: Any, path: Path, dpi: int = 110) -> Path:
     """Save a matplotlib figure as PNG, atomically; returns the path."""
-    _replace(path, lambda temporary: figure.savefig(temporary, dpi=dpi))
+    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=dpi))
     return path

@@ -26,6 +26,7 @@ def call(*arguments, **environment):
         "lcframework.evaluate",
         "lcframework.cli.main",
         "lcframework.data.sources",
+        "lcframework.models.llm.fetch",
     ],
 )
 def test_imports_no_torch(module):

@@ -16,9 +16,9 @@ from lcframework.run.app import register
 from lcframework.run.config import forget_run_id
 from lcframework.run.instantiate import instantiate
 
-MODELS = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
 SIZES = ("tiny", "2m", "8m", "35m", "130m", "340m", "790m", "1b4")
 TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
+BENCHMARKS = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
     "esm2_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -60,7 +60,14 @@ def test_every_experiment_is_known_to_the_tests():
         str(p.relative_to(conf_dir() / "experiment").with_suffix(""))
         for p in conf_dir().glob("experiment/**/*.yaml")
     }
-    assert found == {*TRAINING, "lcplm/evaluate", "lcplm/length_bins", "lcplm/proteingym"}
+    evaluating = {
+        "lcplm/evaluate",
+        "lcplm/length_bins",
+        "lcplm/proteingym",
+        "squeezed/documents",
+        *BENCHMARKS,
+    }
+    assert found == {*TRAINING, *evaluating}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -198,6 +205,72 @@ def test_proteingym_in_the_loop(tmp_path):
     )
     assert [row["step"] for row in record["tables"]["proteingym_steps"]] == [2, 3]
     assert "proteingym/spearman" in (tmp_path / "run" / "metrics.csv").read_text().split("\n")[0]
+
+
+def test_questions_about_documents(tmp_path):
+    from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
+
+    from lcframework.run.evaluate import evaluate
+
+    tiny_model().save_pretrained(tmp_path / "llm")
+    byte_tokenizer().save_pretrained(tmp_path / "llm")
+    row = {"doc_id": "a", "context": DOCUMENT, "questions": ["What costs 3?"]}
+    (tmp_path / "docs.jsonl").write_text(json.dumps(row) + "\n")
+    overrides = [
+        "experiment=squeezed/documents",
+        f"model.path={tmp_path}/llm",
+        f"data.path={tmp_path}/docs.jsonl",
+        f"paths.run_dir={tmp_path}/run",
+        "task.max_new_tokens=4",
+        "task.plan.levels=log",
+    ]
+    record, objects = evaluate(composed("evaluate", *overrides, "task.squeeze.scope=head"))
+    assert objects["task"].squeeze.scope == "head" and objects["task"].plan.levels == "log"
+    assert record["metrics"]["test/agreement@0"]["value"] == 1
+    assert record["metrics"]["test/kept@0.9"]["value"] < 1
+    assert record["data"]["test"]["questions"] == 1 and record["run"]["checkpoint"] is None
+    for name in ("results.json", "answers.jsonl", "figures/kept_by_layer.png"):
+        assert (tmp_path / "run" / name).is_file()
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        evaluate(composed("evaluate", "experiment=lcplm/evaluate", "checkpoint=null",
+                          f"data.test={composed('train').data.test}",
+                          f"paths.run_dir={tmp_path}/other"))  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", BENCHMARKS)
+def test_benchmarks_of_written_answers(experiment, tmp_path):
+    from tiny_decoders import byte_tokenizer, tiny_model
+
+    from lcframework.run.evaluate import evaluate
+
+    tiny_model(attention="sdpa", max_position_embeddings=4096).save_pretrained(tmp_path / "llm")
+    byte_tokenizer().save_pretrained(tmp_path / "llm")
+    rows = {
+        "qasper.jsonl": {"input": "q", "context": "c", "answers": ["a"], "length": 1, "_id": "1"},
+        "prefix_qa.jsonl": {
+            "doc_id": "d", "context": "c", "questions": [{"question": "q", "answers": ["a"]}]
+        },
+        "kv_retrieval.jsonl": {"ordered_kv_records": [["k", "v"]], "key": "k", "value": "v"},
+    }  # fmt: skip
+    for name, row in rows.items():
+        (tmp_path / name).write_text(json.dumps(row) + "\n")
+    data = {
+        "longbench/dense": [f"data.path={tmp_path}", "data.tasks=[qasper]"],
+        "dense/ruler": ["data.length=900", "data.tasks=[qa]", "data.n=1"],
+    }.get(experiment, [f"data.path={tmp_path}/{experiment.split('/')[1]}.jsonl"])
+    overrides = [
+        f"experiment={experiment}",
+        f"model.path={tmp_path}/llm",
+        "task.template=never",
+        f"paths.run_dir={tmp_path}/run",
+        *data,
+    ]
+    record, _ = evaluate(composed("evaluate", *overrides))
+    (row,) = record["tables"]["tasks"]
+    assert row["n"] == 1 and row["not_run"] == 0 and 0 <= row["score"] <= 100
+    assert record["data"]["test"]["n"] == 1
+    for name in ("results.json", "answers/rank0.jsonl", "figures/tasks.png", "figures/tasks.csv"):
+        assert (tmp_path / "run" / name).is_file()
 
 
 def test_wandb_offline_keeps_one_id_per_run_directory(tmp_path, monkeypatch):

@@ -13,10 +13,12 @@ from lcframework import __version__
 from lcframework.cli import (
     circuits,
     completion,
+    context,
     doctor,
     embed,
     export,
     import_lcplm,
+    models,
     score_variants,
     split_long,
 )
@@ -87,7 +89,16 @@ def build_parser() -> argparse.ArgumentParser:
     split_long.register(data)
 
     export.add_export(commands)
-    for module in (import_lcplm, score_variants, embed, circuits, doctor, completion):
+    for module in (
+        import_lcplm,
+        score_variants,
+        embed,
+        circuits,
+        models,
+        context,
+        doctor,
+        completion,
+    ):
         module.register(commands)
     return parser
 
@@ -104,3 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")
         raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,8 @@ from lcframework.data.download import (
     fetch_part,
     read_small,
 )
-from lcframework.data.metalink import MAX_BYTES, Expected, parse_metalink
+from lcframework.data.lfs_pointer import parse_published
+from lcframework.data.metalink import MAX_BYTES, Expected
 from lcframework.errors import DownloadError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ class Source:
         size: bytes; needed with `md5`; only for information with `metalink`.
         sha256: checksum, if the file never changes.
         md5: checksum, if the publisher gives no better one.
-        metalink: address of a metalink that lists the file, if it changes with releases.
+        metalink: address of a metalink that lists the file, or of its Git LFS pointer, if it
+            changes with releases or the publisher's own checksum is to be taken.
 
     Raises:
         ValueError: an address of another kind, or not exactly one way to verify the file.
@@ -87,6 +89,7 @@ class Source:
 
 
 _UNIREF50 = "https://ftp.uniprot.org/pub/databases/uniprot/uniref/uniref50"
+_LONGBENCH = "https://huggingface.co/datasets/THUDM/LongBench"
 
 SOURCES: dict[str, Source] = {
     "uniref50": Source(
@@ -95,7 +98,14 @@ SOURCES: dict[str, Source] = {
         licence="CC BY 4.0 (UniProt Consortium)",
         description="UniProt's clusters at 50% identity, current release, about 9 GB",
         metalink=f"{_UNIREF50}/RELEASE.metalink",
-    )
+    ),
+    "longbench": Source(
+        name="longbench",
+        url=f"{_LONGBENCH}/resolve/main/data.zip",
+        licence="MIT (LongBench; the texts keep the terms of their own sources)",
+        description="LongBench and LongBench-E, all tasks, read as it is: data.path=data.zip",
+        metalink=f"{_LONGBENCH}/raw/main/data.zip",
+    ),
 }
 
 
@@ -154,12 +164,12 @@ def _expected(source: Source, target: Path, local: bool) -> tuple[Expected, byte
     if local and record.exists():
         with record.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
-        return parse_metalink(content, source.file_name, str(record)), content
+        return parse_published(content, source.file_name, str(record)), content
     try:
         content = read_small(source.metalink, MAX_BYTES)
     except UnreachableError as error:
         raise DownloadError(f"{error}. {_by_hand(source, target)}") from error
-    return parse_metalink(content, source.file_name, source.metalink), content
+    return parse_published(content, source.file_name, source.metalink), content
 
 
 def _by_hand(source: Source, target: Path) -> str:

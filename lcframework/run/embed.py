@@ -18,7 +18,7 @@ from lcframework.data.fasta import read_fasta
 from lcframework.data.fasta_files import expand_inputs
 from lcframework.data.packing import packs_in_order
 from lcframework.errors import ConfigError, DataError
-from lcframework.files import write_with
+from lcframework.files import replace_file
 from lcframework.models.hidden_states import RESIDUAL, hidden_states, resolve_layer
 from lcframework.run.variant_scores import inference_for, refuse_existing
 from lcframework.tasks.variant_effects.inference import MAX_TOKENS, Inference
@@ -141,7 +141,7 @@ def embed(fasta: Path, model: str, output: Path, how: HowToEmbed) -> Path:
                 _stream(member, embeddings_of(inference, proteins, how), rows)
         refuse_existing(output)
 
-    write_with(output, write)
+    replace_file(output, write)
     seconds = time.perf_counter() - started
     log.info(
         "%s: %s proteins, %s residues in %.1f s on %s; layer %d, convention %s, per %s.",

@@ -1,5 +1,5 @@
-"""Evaluate a trained network on other data: checkpoint to `results.json`, in a run directory of its
-own."""
+"""Evaluate a trained network, or a language model, on other data: to `results.json`, in a run
+directory of its own."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from torch import nn
 
-from lcframework.errors import CheckpointError
+from lcframework.errors import CheckpointError, ConfigError
 from lcframework.run.checkpoints import load_checkpoint, newest_valid
 from lcframework.run.config import record_config
 from lcframework.run.fit import (
@@ -121,6 +121,18 @@ def _model_type(folder: Path) -> Any:
         ) from error
 
 
+def _task(cfg: DictConfig, path: Path | None) -> Any:
+    """The task around a checkpoint's network or, without a checkpoint, around the language model
+    that `model` loads."""
+    if path is not None:
+        log.info("Evaluating %s", path)
+        return instantiate(cfg.task, model=load_network(path))
+    if cfg.get("model") is None:
+        raise ConfigError("There is nothing to evaluate: give checkpoint=RUN, or a model.")
+    log.info("Evaluating %s", cfg.model.get("path", "the model"))
+    return instantiate(cfg.task, llm=instantiate(cfg.model))
+
+
 def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Test a checkpoint.
 
@@ -145,20 +157,18 @@ def evaluate(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 def _evaluate(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     started = time.time()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    path = find_checkpoint(cfg.checkpoint)
-    log.info("Evaluating %s", path)
-    network = load_network(path)
-    task = instantiate(cfg.task, model=network)
+    path = None if cfg.checkpoint is None else find_checkpoint(cfg.checkpoint)
+    task = _task(cfg, path)
     datamodule = instantiate(cfg.data)
     callbacks = instantiate_all(cfg.callbacks)
     for callback in callbacks:
-        if hasattr(callback, "baselines_from"):
+        if path is not None and hasattr(callback, "baselines_from"):
             callback.baselines_from(path)
     trainer = build_trainer(cfg, folder, [], callbacks)
     with interruptible():
         trainer.test(task, datamodule=datamodule, verbose=False)
     run = run_record(cfg, folder, trainer, started) | {
-        "checkpoint": str(path),
+        "checkpoint": None if path is None else str(path),
         "steps": None,
         "tokens": None,
     }

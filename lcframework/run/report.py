@@ -5,6 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def baselines_of(records: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, Any]]:
-    """Print the comparison of runs and write `report.csv` and `report.png`.
+    """Print the comparison of runs and write `report.csv` and `report.png`; of runs that answered
+    benchmarks `report_tasks.csv` and `report_tasks.png`.
 
     Args:
         folders: run directories, or folders that hold some.
@@ -155,10 +157,25 @@ def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, An
     records = [read_results(folder) for folder in runs]
     above = os.path.commonpath([folder.absolute().parent for folder in runs])
     paths = [os.path.relpath(folder.absolute(), above) for folder in runs]
+    target = to or folders[0]
+    answered = [bool(record["tables"].get("tasks")) for record in records]
+    if any(answered):
+        from lcframework.run.report_tasks import report_tasks
+
+        found = report_tasks(
+            list(compress(runs, answered)),
+            list(compress(paths, answered)),
+            list(compress(records, answered)),
+            target,
+        )
+        others = [not one for one in answered]
+        runs, paths = list(compress(runs, others)), list(compress(paths, others))
+        records = list(compress(records, others))
+        if not runs:
+            return found
     rows = [row_of(path, record) for path, record in zip(paths, records, strict=True)]
     baselines = baselines_of(records)
     print_table(rows, baselines)
-    target = to or folders[0]
     target.mkdir(parents=True, exist_ok=True)
     write_csv(target / "report.csv", rows)
     named = {

@@ -3,6 +3,7 @@
 import pytest
 from metalink_example import CONTENT, MD5, SHA256, metalink
 
+from lcframework.data.lfs_pointer import parse_published
 from lcframework.data.metalink import Expected, parse_metalink
 from lcframework.errors import DownloadError
 
@@ -30,3 +31,14 @@ def test_metalink_forms():
 def test_bad_metalinks(content, message):
     with pytest.raises(DownloadError, match=message):
         parse_metalink(content, "proteins.gz", "here")
+
+
+def test_a_git_lfs_pointer_says_size_and_checksum():
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12\n"
+    found = parse_published(pointer.encode(), "data.zip", "here")
+    assert (found.algorithm, found.digest, found.size) == ("sha256", "a" * 64, 12)
+    for bad in (pointer.replace("size 12", "size x"), pointer.replace("a" * 64, "b" * 63)):
+        with pytest.raises(DownloadError, match="here is no Git LFS pointer"):
+            parse_published(bad.encode(), "data.zip", "here")
+    with pytest.raises(DownloadError, match="no metalink"):
+        parse_published(b"<html", "data.zip", "here")

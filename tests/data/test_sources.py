@@ -228,6 +228,17 @@ def test_checksum_from_a_metalink_is_kept_as_record(server, tmp_path):
     assert server.requests == []
 
 
+def test_checksum_from_a_git_lfs_pointer(server, tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
+    server.files["/raw/proteins.gz"] = pointer.format(SHA256, len(CONTENT)).encode()
+    wanted = source(server, metalink=f"{server.url}/raw/proteins.gz")
+    assert fetch(wanted, tmp_path, progress=False).read_bytes() == CONTENT
+    server.files["/raw/proteins.gz"] = pointer.format("1" * 64, len(CONTENT)).encode()
+    with pytest.raises(DownloadError, match="the sha256"):
+        fetch(wanted, tmp_path / "other", progress=False)
+    assert not (tmp_path / "other" / "proteins.gz").exists()
+
+
 def test_wrong_checksum_in_a_metalink(server, tmp_path):
     server.files["/RELEASE.metalink"] = metalink(md5="1" * 32)
     with pytest.raises(DownloadError, match=r"release 2026_02"):

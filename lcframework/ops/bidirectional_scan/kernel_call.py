@@ -22,8 +22,8 @@ BY_FMA = 0
 special-function unit. None: on an H200 one or two were slower."""
 FORWARD_UNROLL, APART_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 2, 1, 1
 """Steps in a loop's body; the second for forward programs of one direction, of which few run."""
-FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
-"""Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
+FORWARD_REGISTERS, APART_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 80, 128, 128, 144
+"""Registers per thread: as many as leave 24, 16, 16 and 14 warps on a multiprocessor."""
 LOG2_E = 1.4426950408889634
 
 
@@ -103,12 +103,14 @@ class Call:
         """Room for `count` vectors over channels per direction: (2, count, E) float32."""
         return self.x.new_empty(2, count, self.E, dtype=torch.float32)
 
-    def forward_walk(self, *others: Tensor, unroll: int = FORWARD_UNROLL) -> dict:
+    def forward_walk(self, *others: Tensor, apart: bool) -> dict:
         """Keyword arguments of the forward kernels that walk; `others` are rows of channels that
-        they read beside x and dt."""
+        they read beside x and dt, `apart` whether a program takes one direction."""
         # Without softplus a step may be negative, a decay above 1.
         poly = BY_FMA if self.softplus and self.fast else 0
-        return {"POLY": poly, **self._walk(unroll, FORWARD_REGISTERS, others, 4, 0)}
+        unroll = APART_UNROLL if apart else FORWARD_UNROLL
+        registers = APART_REGISTERS if apart else FORWARD_REGISTERS
+        return {"POLY": poly, **self._walk(unroll, registers, others, 4, 0)}
 
     def backward_walk(self, unroll: int, registers: int, dy: Tensor, wide: int) -> dict:
         """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside

@@ -22,8 +22,6 @@ from torch import Tensor
 from lcframework.ops.bidirectional_scan.kernel_call import (
     ADJOINT_REGISTERS,
     ADJOINT_UNROLL,
-    APART_UNROLL,
-    FORWARD_UNROLL,
     REPLAY_REGISTERS,
     REPLAY_UNROLL,
     TILE,
@@ -94,7 +92,7 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
         gate.stride(0), items.count, ENTER=entering is not None, LAST=want_finals, APART=apart,
         **({"GATE": False, "KEEP": True} if apart else options),
-        **call.forward_walk(written, gate, unroll=APART_UNROLL if apart else FORWARD_UNROLL),
+        **call.forward_walk(written, gate, apart=apart),
     )  # fmt: skip
     if apart:
         kernels.sum_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
@@ -136,7 +134,7 @@ def _contributions(call: Call, values: Tensor, own: Tensor, total: Tensor, forwa
     _kernels("triton_borders").contribution_kernel[call.grid()](
         values, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds, items.links,
         items.order, call.T, call.E, items.count,
-        FORWARD=forward, **call.forward_walk(values),
+        FORWARD=forward, **call.forward_walk(values, apart=False),
     )  # fmt: skip
 
 

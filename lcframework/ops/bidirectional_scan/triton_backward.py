@@ -36,9 +36,12 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
-    maps_from,
+    channels,
+    number,
     pair_from,
+    put_states,
     ring_address,
     send_first,
     sources_of,
@@ -100,6 +103,7 @@ def replay_kernel(
     a0 = zero_states(add0, N)
     a1 = zero_states(add0, N)
     ones = columns(lane, BRIEF)
+    rates_at = 0
     stride = sense * E
     x_at, dt_at, dy_at, q_at = x + row * E, dt + row * E, dy + first * E, q + row * E
     maps_at, dC_at = maps + row * (2 * N), dC + (tile.to(tl.int64) * 2 * T + row) * N
@@ -111,7 +115,9 @@ def replay_kernel(
         long = stride * SIZE
         sources, sizes = sources_of(bases, (8 * N, room, room, room), SIZES, lane)
         strides = strides_of((sense * (8 * N), long, long, long), SIZES, lane)
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
+        rates_at = ring + DEPTH * SLOT
+        put_states(rates_at, r0, r1, lane, N)
         sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
     span = d * n_spans + tl.load(spans + item).to(tl.int64)
     for start in range(0, steps, SPAN):
@@ -120,12 +126,14 @@ def replay_kernel(
         for i in tl.range(start, tl.minimum(start + SPAN, steps), loop_unroll_factor=UNROLL):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
-                BC = maps_from(slot, 2 * N)
+                Bs, Cs = (), ()
                 x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
                 dy0, dy1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
             else:
-                BC = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+                slot = 0
+                Bs = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+                Cs = Bs
                 x0, x1 = load_pair(x_at + i * stride, e, inside)
                 raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
                 dy0, dy1 = load_pair(dy_at + i * stride, e, inside)
@@ -146,13 +154,13 @@ def replay_kernel(
             factors = packed(dy0, dy1, BRIEF)
             sums = no_sums(S0, BRIEF)
             waiting = ()
+            rates = (r0, r1)
             for n in tl.static_range(N):
-                state0, acc0, q0 = replay_state(
-                    step0, u0, w0, r0[n], h0[n], a0[n], q0, BC[n], BC[N + n], FAST
-                )
-                state1, acc1, q1 = replay_state(
-                    step1, u1, w1, r1[n], h1[n], a1[n], q1, BC[n], BC[N + n], FAST
-                )
+                b, Bs = number(Bs, slot, n, STAGED)
+                c, Cs = number(Cs, slot, N + n, STAGED)
+                rate0, rate1, rates = channels(rates, rates_at, lane, n, STAGED)
+                state0, acc0, q0 = replay_state(step0, u0, w0, rate0, h0[n], a0[n], q0, b, c, FAST)
+                state1, acc1, q1 = replay_state(step1, u1, w1, rate1, h1[n], a1[n], q1, b, c, FAST)
                 after0 = after0 + (state0,)
                 after1 = after1 + (state1,)
                 kept0 = kept0 + (acc0,)
@@ -216,6 +224,7 @@ def adjoint_kernel(
     dD0 = add0 * 0.0
     dD1 = add0 * 0.0
     ones = columns(lane, BRIEF)
+    rates_at = 0
     stride = sense * E
     token = first + final * sense
     row = token + d * T
@@ -233,7 +242,9 @@ def adjoint_kernel(
         rooms = (8 * N, room, room, room, (E - from_tile) * 4)
         sources, sizes = sources_of(bases, rooms, SIZES, lane)
         strides = strides_of((sense * (-8 * N), long, long, long, stride * -4), SIZES, lane)
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
+        rates_at = ring + DEPTH * SLOT
+        put_states(rates_at, r0, r1, lane, N)
         sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
     count = (steps + SPAN - 1) // SPAN
     span = d * n_spans + tl.load(spans + item).to(tl.int64) + count - 1
@@ -247,9 +258,11 @@ def adjoint_kernel(
         P1 = add0 * 0.0
         kept0 = ()
         kept1 = ()
+        border_rates = (r0, r1)
         for n in tl.static_range(N):
-            P0 += r0[n] * (g0[n] * h0[n])
-            P1 += r1[n] * (g1[n] * h1[n])
+            rate0, rate1, border_rates = channels(border_rates, rates_at, lane, n, STAGED)
+            P0 += rate0 * (g0[n] * h0[n])
+            P1 += rate1 * (g1[n] * h1[n])
             kept0 = kept0 + (a0[n] + S0 * (g0[n] * h0[n]),)
             kept1 = kept1 + (a1[n] + S1 * (g1[n] * h1[n]),)
         a0 = kept0
@@ -260,13 +273,15 @@ def adjoint_kernel(
         for j in tl.range(low, high, loop_unroll_factor=UNROLL):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, j, steps, SLOT)
-                BC = maps_from(slot, 2 * N)
+                Bs, Cs = (), ()
                 x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
                 dy0, dy1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
                 q0, q1 = pair_from(slot + bytes_before(SIZES, 4), lane, tl.float32)
             else:
-                BC = load_maps(maps_at - j * sense * (2 * N), 2 * N, FAST)
+                slot = 0
+                Bs = load_maps(maps_at - j * sense * (2 * N), 2 * N, FAST)
+                Cs = Bs
                 x0, x1 = load_pair(x_at - j * stride, e, inside)
                 raw0, raw1 = load_pair(dt_at - j * stride, e, inside)
                 dy0, dy1 = load_pair(dy_at - j * stride, e, inside)
@@ -292,12 +307,16 @@ def adjoint_kernel(
             factors = packed(u0, u1, BRIEF)
             sums = no_sums(S0, BRIEF)
             waiting = ()
+            rates = (r0, r1)
             for n in tl.static_range(N):
+                b, Bs = number(Bs, slot, n, STAGED)
+                c, Cs = number(Cs, slot, N + n, STAGED)
+                rate0, rate1, rates = channels(rates, rates_at, lane, n, STAGED)
                 adj0, acc0, gB0, R0, full0 = adjoint_state(
-                    step0, w0, dy0, r0[n], g0[n], a0[n], gB0, R0, BC[n], BC[N + n], FAST
+                    step0, w0, dy0, rate0, g0[n], a0[n], gB0, R0, b, c, FAST
                 )
                 adj1, acc1, gB1, R1, full1 = adjoint_state(
-                    step1, w1, dy1, r1[n], g1[n], a1[n], gB1, R1, BC[n], BC[N + n], FAST
+                    step1, w1, dy1, rate1, g1[n], a1[n], gB1, R1, b, c, FAST
                 )
                 after0 = after0 + (adj0,)
                 after1 = after1 + (adj1,)

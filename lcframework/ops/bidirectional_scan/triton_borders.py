@@ -24,9 +24,12 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
-    maps_from,
+    channels,
+    number,
     pair_from,
+    put_states,
     ring_address,
     send_first,
     sources_of,
@@ -53,27 +56,16 @@ def contribution_sizes(states, size):
 
 
 @triton.jit
-def contribution_step(
-    step,
-    added,
-    h,
-    rates,
-    one_map,
-    N: tl.constexpr,
-    FORWARD: tl.constexpr,
-    POLY: tl.constexpr,
-    FAST: tl.constexpr,
+def contribution_state(
+    step, added, rate, h, one_map, FORWARD: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr
 ):
-    """One step of one channel per lane: the state decays before, the adjoint after it is added
-    to."""
-    after = ()
-    for n in tl.static_range(N):
-        decay = decay_of(step * rates[n], n < POLY, FAST)
-        if FORWARD:
-            after = after + (decay * h[n] + added * one_map[n],)
-        else:
-            after = after + (decay * (h[n] + added * one_map[n]),)
-    return after
+    """One state of one step of one channel per lane: the state decays before, the adjoint after it
+    is added to."""
+    decay = decay_of(step * rate, POLY, FAST)
+    if FORWARD:
+        return decay * h + added * one_map
+    else:
+        return decay * (h + added * one_map)
 
 
 @triton.jit(do_not_specialize=["T", "n_items"])
@@ -116,6 +108,7 @@ def contribution_kernel(
         through0 = add0 * 0.0
         through1 = add0 * 0.0
         value_at, dt_at, maps_at = values + value_row * E, dt + row * E, maps_at + row * (2 * N)
+        rates_at = 0
         if STAGED:
             SIZES: tl.constexpr = contribution_sizes(N, SIZE)
             from_tile = tile * BE
@@ -124,15 +117,18 @@ def contribution_kernel(
             bases = (maps_at, value_at + from_tile, dt_at + from_tile)
             sources, sizes = sources_of(bases, (4 * N, room, room), SIZES, lane)
             strides = strides_of((sense * (8 * N), long, long), SIZES, lane)
-            ring = ring_address(n_items, SLOT)
+            ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
+            rates_at = ring + DEPTH * SLOT
+            put_states(rates_at, rates0, rates1, lane, N)
             sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
         for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
-                one_map = maps_from(slot, N)
+                one_map = ()
                 value0, value1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
             else:
+                slot = 0
                 one_map = load_maps(maps_at + i * sense * (2 * N), N, FAST)
                 value0, value1 = load_pair(value_at + i * stride, e, inside)
                 raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
@@ -143,8 +139,22 @@ def contribution_kernel(
             if FORWARD:
                 value0 *= step0 * LN_2
                 value1 *= step1 * LN_2
-            h0 = contribution_step(step0, value0, h0, rates0, one_map, N, FORWARD, POLY, FAST)
-            h1 = contribution_step(step1, value1, h1, rates1, one_map, N, FORWARD, POLY, FAST)
+            after0 = ()
+            after1 = ()
+            rates = (rates0, rates1)
+            for n in tl.static_range(N):
+                one, one_map = number(one_map, slot, n, STAGED)
+                rate0, rate1, rates = channels(rates, rates_at, lane, n, STAGED)
+                state0 = contribution_state(
+                    step0, value0, rate0, h0[n], one, FORWARD, n < POLY, FAST
+                )
+                state1 = contribution_state(
+                    step1, value1, rate1, h1[n], one, FORWARD, n < POLY, FAST
+                )
+                after0 = after0 + (state0,)
+                after1 = after1 + (state1,)
+            h0 = after0
+            h1 = after1
         store_halves(own + state_offset(d, item, n_items, N, E), h0, h1, E, e, inside, N)
         vector = (d * n_items + item.to(tl.int64)) * E + e
         tl.store(total + vector, whole(through0, through1), mask=inside)

@@ -31,9 +31,12 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
-    maps_from,
+    channels,
+    number,
     pair_from,
+    put_states,
     ring_address,
     send_first,
     sources_of,
@@ -60,17 +63,10 @@ def state_offset(d, item, n_items, N, E):
 
 
 @triton.jit
-def scan_step(
-    step, u, skipped, h, rates, BC, N: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr
-):
-    """One step of one channel per lane: (states, output)."""
-    total = skipped
-    after = ()
-    for n in tl.static_range(N):
-        state = decay_of(step * rates[n], n < POLY, FAST) * h[n] + u * BC[n]
-        total += state * BC[N + n]
-        after = after + (state,)
-    return after, total
+def scan_state(step, u, total, rate, h, B, C, POLY: tl.constexpr, FAST: tl.constexpr):
+    """One state of one step of one channel per lane: (state, output so far)."""
+    h = decay_of(step * rate, POLY, FAST) * h + u * B
+    return h, total + h * C
 
 
 @triton.jit
@@ -106,7 +102,9 @@ def walk(
     if APART:
         y_row = row
     y_at, z_at, out_at = y + y_row * E, z + first * z_stride, out + first * E
+    rates_at = ring + DEPTH * SLOT
     if STAGED:
+        put_states(rates_at, rates0, rates1, lane, N)
         SIZES: tl.constexpr = walk_sizes(N, SIZE, SECOND, GATE)
         from_tile = tile * BE
         bases = (maps_at, x_at + from_tile, dt_at + from_tile, y_at + from_tile, z_at + from_tile)
@@ -120,19 +118,34 @@ def walk(
     for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
         if STAGED:
             sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
-            BC = maps_from(slot, 2 * N)
+            Bs, Cs = (), ()
             x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
             raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
         else:
-            BC = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+            slot = 0
+            Bs = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+            Cs = Bs
             x0, x1 = load_pair(x_at + i * stride, e, inside)
             raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
         step0 = step_size(raw0, add0, SOFTPLUS, FAST)
         step1 = step_size(raw1, add1, SOFTPLUS, FAST)
         u0 = step0 * x0 * LN_2
         u1 = step1 * x1 * LN_2
-        h0, total0 = scan_step(step0, u0, skip0 * x0, h0, rates0, BC, N, POLY, FAST)
-        h1, total1 = scan_step(step1, u1, skip1 * x1, h1, rates1, BC, N, POLY, FAST)
+        total0 = skip0 * x0
+        total1 = skip1 * x1
+        after0 = ()
+        after1 = ()
+        rates = (rates0, rates1)
+        for n in tl.static_range(N):
+            b, Bs = number(Bs, slot, n, STAGED)
+            c, Cs = number(Cs, slot, N + n, STAGED)
+            rate0, rate1, rates = channels(rates, rates_at, lane, n, STAGED)
+            state0, total0 = scan_state(step0, u0, total0, rate0, h0[n], b, c, n < POLY, FAST)
+            state1, total1 = scan_state(step1, u1, total1, rate1, h1[n], b, c, n < POLY, FAST)
+            after0 = after0 + (state0,)
+            after1 = after1 + (state1,)
+        h0 = after0
+        h1 = after1
         if SECOND:
             if STAGED:
                 y0, y1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
@@ -173,7 +186,7 @@ def scan_kernel(
     item = tl.load(order + tl.program_id(1))
     ring = 0
     if STAGED:
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
     if APART:
         walk(
             x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items,
