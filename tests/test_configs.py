@@ -197,7 +197,7 @@ def test_proteingym_in_the_loop(tmp_path):
             *SMALL_MODELS["lcplm_tiny"],
             "trainer.max_steps=3",
             "test=false",
-            "callbacks=[default,proteingym]",
+            "callbacks=[proteingym]",
             f"callbacks.proteingym.path={gym}",
             "callbacks.proteingym.every_n_steps=2",
             f"paths.run_dir={tmp_path}/run",

@@ -16,6 +16,7 @@ from lcframework.callbacks.proteingym_table import (
     Rows,
     ScoredAssay,
     assay_rows,
+    main_metric,
     result_metrics,
     score_assay,
     summary_rows,
@@ -71,7 +72,8 @@ class ProteinGymReport(Callback):
         name = model_name(pl_module)
         for assay in batch.assays:
             one = score_assay(assay, outputs[assay.info.dms_id], name)
-            log.info("%s: Spearman %.3f", one.dms_id, one.methods[name]["spearman"])
+            metric = main_metric([one])
+            log.info("%s: %s %.3f", one.dms_id, metric, one.methods[name][metric])
             self._scored.append(one)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -146,10 +148,11 @@ def show_summary(rows: Rows, note: str) -> None:
     label = {"difference_standard_error": "+- to best", "OrganismalFitness": "Organismal"}
     for name in columns:
         table.add_column(label.get(name, name), justify="right", no_wrap=True)
-    for row in sorted(rows, key=lambda one: -(one["spearman"] or -2.0)):
+    main = "spearman" if "spearman" in rows[0] else "auc"
+    for row in sorted(rows, key=lambda one: -(one[main] or -2.0)):
         cells = {key: "-" if value is None else str(value) for key, value in row.items()}
         if row["standard_error"] is not None:
-            cells["spearman"] += f" +- {row['standard_error']:.3f}"
+            cells[main] += f" +- {row['standard_error']:.3f}"
         table.add_row(row["method"], *(cells[name] for name in columns))
     console = Console()
     Console(width=None if console.is_terminal else WIDTH).print(table)

@@ -11,7 +11,7 @@ from lcframework.data.proteingym.assays import Assay
 from lcframework.data.proteingym.published import Published
 from lcframework.data.proteingym.reference import SELECTION_TYPES
 from lcframework.scoring.proteingym.aggregate import DECIMALS, AssayKey, aggregate
-from lcframework.scoring.proteingym.assay_metrics import METRICS, assay_metrics
+from lcframework.scoring.proteingym.assay_metrics import METRICS, assay_metrics, auc
 from lcframework.scoring.proteingym.baselines import blosum62_scores, position_mean_scores
 
 BLOSUM, POSITION = "BLOSUM62", "position mean (supervised)"
@@ -29,7 +29,10 @@ class ScoredAssay:
         key: its protein and kind of selection.
         variants: how many were scored.
         dropped: how many were left out.
-        methods: method -> metric -> value; a published method has only Spearman.
+        methods: method -> metric -> value; a published method has only Spearman, a clinical set
+            only AUC.
+        labels: (N,) 1 benign, 0 pathogenic, of a clinical set; else None.
+        predictions: method -> (N,) scores, of a clinical set, for the pooled AUC; else empty.
     """
 
     dms_id: str
@@ -37,6 +40,13 @@ class ScoredAssay:
     variants: int
     dropped: int
     methods: dict[str, dict[str, float]] = field(default_factory=dict)
+    labels: NDArray[np.int64] | None = None
+    predictions: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def clinical(self) -> bool:
+        """Whether the variants have labels and no measurements."""
+        return self.labels is not None
 
 
 def score_assay(assay: Assay, scores: NDArray[np.float64], model: str) -> ScoredAssay:
@@ -48,21 +58,30 @@ def score_assay(assay: Assay, scores: NDArray[np.float64], model: str) -> Scored
         model: its name in the tables.
     """
 
-    def metrics(predicted: NDArray[np.float64]) -> dict[str, float]:
-        return assay_metrics(assay.scores, assay.binary, predicted)
-
-    methods = {model: metrics(scores)}
+    predictions = {model: scores}
     mutants = assay.mutants
     if mutants is not None:  # neither baseline knows insertions
-        methods[BLOSUM] = metrics(
-            blosum62_scores(mutants.owner, mutants.wild, mutants.mutant, len(assay))
+        predictions[BLOSUM] = blosum62_scores(
+            mutants.owner, mutants.wild, mutants.mutant, len(assay)
         )
-        methods[POSITION] = metrics(
-            position_mean_scores(mutants.owner, mutants.positions, assay.scores)
-        )
+        predictions[POSITION] = position_mean_scores(mutants.owner, mutants.positions, assay.scores)
     info = assay.info
     key = AssayKey(info.uniprot_id, info.selection_type)
-    return ScoredAssay(info.dms_id, key, len(assay), sum(assay.dropped.values()), methods)
+    dropped = sum(assay.dropped.values())
+    if info.clinical:
+        methods = {name: {"auc": auc(assay.binary, one)} for name, one in predictions.items()}
+        return ScoredAssay(
+            info.dms_id, key, len(assay), dropped, methods, assay.binary, predictions
+        )
+    methods = {
+        name: assay_metrics(assay.scores, assay.binary, one) for name, one in predictions.items()
+    }
+    return ScoredAssay(info.dms_id, key, len(assay), dropped, methods)
+
+
+def main_metric(scored: Sequence[ScoredAssay]) -> str:
+    """What methods are ranked by: "auc" for clinical sets, "spearman" for assays."""
+    return "auc" if scored and scored[0].clinical else "spearman"
 
 
 def with_published(scored: Sequence[ScoredAssay], published: Published) -> None:
@@ -96,53 +115,63 @@ def assay_rows(scored: Sequence[ScoredAssay]) -> Rows:
 
 
 def summary_rows(scored: Sequence[ScoredAssay], resamples: int, seed: int) -> Rows:
-    """One row per method: the official averages, Spearman by selection type, and standard errors.
+    """One row per method: the official averages and standard errors.
 
-    `standard_error` is that of the average Spearman, `difference_standard_error` that of the
+    Assays: all five averages, and Spearman by selection type. Clinical sets: `auc`, the mean over
+    proteins that have both labels, and `pooled_auc` over all variants together, which is the one
+    to read where most proteins have one label only (the indels).
+
+    `standard_error` is that of the average Spearman or AUC, `difference_standard_error` that of the
     difference to the best zero-shot method of the table, as ProteinGym gives it. Both resample
     proteins within each selection type; None where no type has two proteins.
     """
-    keys = [one.key for one in scored]
+    keys, main = [one.key for one in scored], main_metric(scored)
     names = list(dict.fromkeys(name for one in scored for name in one.methods))
 
     def values(method: str, metric: str) -> list[float]:
         return [one.methods.get(method, {}).get(metric, np.nan) for one in scored]
 
-    averages = {name: aggregate(values(name, "spearman"), keys, None, 2).average for name in names}
+    averages = {name: aggregate(values(name, main), keys, None, 2).average for name in names}
     zero_shot = [name for name in names if name != POSITION]
     best = max(zero_shot, key=lambda name: np.nan_to_num(averages[name], nan=-2.0))
     rows: Rows = []
     for name in names:
-        spearman = values(name, "spearman")
-        own = aggregate(spearman, keys, None, resamples, seed)
-        difference = aggregate(spearman, keys, values(best, "spearman"), resamples, seed)
-        others = {
-            metric: _rounded(aggregate(values(name, metric), keys, None, 2).average)
-            for metric in METRICS[1:]
+        own = aggregate(values(name, main), keys, None, resamples, seed)
+        difference = aggregate(values(name, main), keys, values(best, main), resamples, seed)
+        row = {
+            "method": name,
+            main: _rounded(own.average),
+            "standard_error": _rounded(own.standard_error),
+            "difference_standard_error": _rounded(difference.standard_error),
         }
-        kinds = {kind: _rounded(own.by_type.get(kind, np.nan)) for kind in SELECTION_TYPES}
-        rows.append(
-            {
-                "method": name,
-                "spearman": _rounded(own.average),
-                "standard_error": _rounded(own.standard_error),
-                "difference_standard_error": _rounded(difference.standard_error),
-                **others,
-                **kinds,
-                "assays": own.assays,
-            }
-        )
+        if main == "auc":
+            row["pooled_auc"] = _rounded(pooled_auc(scored, name))
+        else:
+            for metric in METRICS[1:]:
+                average = aggregate(values(name, metric), keys, None, 2).average
+                row[metric] = _rounded(average)
+            row |= {kind: _rounded(own.by_type.get(kind, np.nan)) for kind in SELECTION_TYPES}
+        rows.append(row | {"assays": own.assays})
     return rows
+
+
+def pooled_auc(scored: Sequence[ScoredAssay], method: str) -> float:
+    """AUC over the variants of all clinical sets together; NaN where there is one label only."""
+    parts = [one for one in scored if one.labels is not None and method in one.predictions]
+    if not parts:
+        return float("nan")
+    labels = np.concatenate([one.labels for one in parts if one.labels is not None])
+    return auc(labels, np.concatenate([one.predictions[method] for one in parts]))
 
 
 def result_metrics(
     scored: Sequence[ScoredAssay], model: str, resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """The model's five averages for `results.json`; intervals are +- 1.96 standard errors, None
-    where undefined."""
+    """The model's averages (five, or the AUC of clinical sets) for `results.json`; intervals
+    are +- 1.96 standard errors, None where undefined."""
     keys = [one.key for one in scored]
     found = {}
-    for metric in METRICS:
+    for metric in ("auc",) if main_metric(scored) == "auc" else METRICS:
         values = [one.methods[model][metric] for one in scored]
         own = aggregate(values, keys, None, resamples, seed)
         spread = 1.96 * own.standard_error

@@ -12,11 +12,14 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "embed",
         help="hidden states of proteins of any length, per protein or per residue",
-        description="Write ids, lengths and embeddings (float32, in file order) as .npz.",
+        description="Write ids, lengths and embeddings (float32, in file order) as .npz, or one "
+        "row per protein or residue as .parquet.",
     )
     parser.add_argument("fasta", help="FASTA file, plain or compressed")
     add_model_options(parser)
-    parser.add_argument("-o", "--output", required=True, help=".npz file to write; must be new")
+    parser.add_argument(
+        "-o", "--output", required=True, help=".npz or .parquet file to write; must be new"
+    )
     parser.add_argument(
         "--per",
         choices=("protein", "residue"),

@@ -106,11 +106,14 @@ def _lcplm(
 
 
 def _esm2(network: ESM2, tokens: Tensor, cu: Tensor, max_len: int, layer: int) -> Tensor:
+    last = layer == _layers(network)
     outputs = network.network.esm(
         **network.inputs_of(tokens, cu),
         position_ids=positions_in_protein(cu, tokens.shape[0]).unsqueeze(0),
         packing=Packing(cu, max_len, network.attention_backend),
-        output_hidden_states=True,
+        output_hidden_states=not last,  # they would all be kept in memory
     )
+    if last:
+        return outputs.last_hidden_state[0]
     assert isinstance(outputs.hidden_states, tuple) and torch.is_tensor(outputs.hidden_states[0])
     return outputs.hidden_states[layer][0]

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lcframework.data.alphabet import ENCODE_TABLE, UNKNOWN_BYTE, decode
+from lcframework.data.alphabet import decode
 from lcframework.data.fasta import read_fasta
 from lcframework.data.proteingym.csv_table import CsvTable, read_csv_table
 from lcframework.data.proteingym.mutants import (
     Mutants,
+    Problem,
+    check_sequences,
     parse_mutants,
     problems_in_words,
     refuse_problems,
@@ -195,23 +197,19 @@ def _variants_of(
                 f"insertions and deletions: {how.strategy} cannot score them. Use --strategy {PLL}."
             )
         sequences = [text.upper() for text in table.column("mutated_sequence")]
-        _check_sequences(table, sequences)
-        return None, sequences, np.arange(len(sequences))
+        problems = check_sequences(sequences)
+        kept = np.setdiff1d(np.arange(len(sequences)), [problem.index for problem in problems])
+        _refuse_or_drop(table, problems, len(kept), how.drop_bad)
+        return None, [sequences[index] for index in kept.tolist()], kept
     given = table.column("mutated_sequence") if has_sequence else None
     mutants, kept, problems = parse_mutants(table.column("mutant"), target, given)
-    if not how.drop_bad or not len(kept):
+    _refuse_or_drop(table, problems, len(kept), how.drop_bad)
+    return mutants, [], kept
+
+
+def _refuse_or_drop(table: CsvTable, problems: list[Problem], kept: int, drop: bool) -> None:
+    if not drop or not kept:
         refuse_problems(problems, str(table.path), table.lines, len(table.rows), CURE)
     elif problems:
         words = problems_in_words(problems, table.lines, len(table.rows))
         log.warning("%s: %s. Left out.", table.path, words)
-    return mutants, [], kept
-
-
-def _check_sequences(table: CsvTable, sequences: list[str]) -> None:
-    for line, sequence in zip(table.lines, sequences, strict=True):
-        codes = ENCODE_TABLE[np.frombuffer(sequence.encode(), dtype=np.uint8)]
-        if not len(codes) or (codes == UNKNOWN_BYTE).any():
-            raise DataError(
-                f"{table.path}, line {line}: mutated_sequence is empty or holds a character that "
-                "is no amino-acid letter. Correct or remove the row."
-            )

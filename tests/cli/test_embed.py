@@ -1,5 +1,7 @@
 """`lcf embed`: each protein's states are those it has alone, in both conventions."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -100,12 +102,41 @@ def test_a_proteins_embedding_is_the_mean_over_its_residues(fasta, models):
     np.testing.assert_allclose(whole, [one.mean(0) for one in parts], atol=1e-6)
 
 
+@pytest.mark.parametrize("per", ["protein", "residue"])
+@pytest.mark.parametrize("convention", ["residual", "mixer"])
+def test_parquet_holds_the_numbers_of_npz(fasta, models, per, convention):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is optional")
+    more = ("--per", per, "--convention", convention, "--layer", "2", "--max-tokens", "15")
+    wanted = call(fasta, models / "lcplm", *more)["embeddings"]
+    target = fasta.parent / "e.parquet"
+    main(["embed", str(fasta), "--model", str(models / "lcplm"), "-o", str(target), *more])
+    table = pq.read_table(target)
+    found = np.array(table["embedding"].to_pylist(), dtype=np.float32)
+    np.testing.assert_array_equal(found, wanted)
+    if per == "protein":
+        assert table["id"].to_pylist() == list(PROTEINS)
+        assert table["length"].to_pylist() == [10, 1, 17]
+    else:
+        assert "".join(table["residue"].to_pylist()) == "".join(PROTEINS.values())
+        assert table["position"].to_pylist()[8:13] == [9, 10, 1, 1, 2]
+        assert table["id"].to_pylist()[9:12] == ["P1", "b/2", "c"]
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert (about["layer"], about["convention"], about["per"]) == ("2", convention, per)
+
+
+def test_parquet_without_pyarrow_names_the_cure(fasta, models, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(SystemExit):
+        call(fasta, models / "lcplm", out="e.parquet")
+    assert "pip install 'lcframework[parquet]'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "more", "message"),
     [
         (None, ("--layer", "4"), "layer=4: the network has 3 layers"),
         (None, ("--layer", "-5"), "layer=-5"),
-        (None, ("-o", "e.txt"), "written as .npz"),
+        (None, ("-o", "e.txt"), "written as .npz or .parquet"),
         (">a\nMKT\n>a\nMKV\n", (), "two proteins are called a"),
         (">a\nM1T\n", (), "no amino-acid letter"),
         ("", (), "is empty"),

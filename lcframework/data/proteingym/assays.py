@@ -1,7 +1,8 @@
 """One assay's CSV: `mutant`, `mutated_sequence`, `DMS_score` (higher is fitter), `DMS_score_bin`.
 
 Substitution files name each mutant; indel files have no `mutant` column, their variants are known
-by the full `mutated_sequence` alone.
+by the full `mutated_sequence` alone. Clinical files have no measurement but the label
+`DMS_bin_score`, Pathogenic or Benign.
 """
 
 import logging
@@ -11,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lcframework.data.alphabet import ENCODE_TABLE, UNKNOWN_BYTE
 from lcframework.data.proteingym.csv_table import CsvTable, numbers, read_csv_table
 from lcframework.data.proteingym.mutants import (
     Mutants,
-    Problem,
+    check_sequences,
     count_problems,
     parse_mutants,
     problems_in_words,
@@ -30,7 +30,8 @@ CURE = (
     "Check that the file and target_seq belong together and count positions from 1, or leave these "
     "rows out with data.bad_mutants=drop."
 )
-_NO_PROTEIN = "mutated_sequence is empty or holds a character that is no amino-acid letter"
+LABELS = {"Pathogenic": 0.0, "Benign": 1.0}
+"""Clinical labels as fitness: a model that scores fitness should score benign variants higher."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Assay:
         info: the reference row.
         mutants: N parsed substitution mutants; None for indels.
         sequences: N full mutated sequences.
-        scores: (N,) float64 measured, higher is fitter.
-        binary: (N,) int64, 1 where the measurement lies above the assay's cut-off.
+        scores: (N,) float64 measured, higher is fitter; clinical: 1 benign, 0 pathogenic.
+        binary: (N,) int64, 1 where the measurement lies above the assay's cut-off; clinical: 1
+            benign, 0 pathogenic.
         dropped: how many rows were left out, by kind of problem.
     """
 
@@ -81,11 +83,12 @@ def read_assay(path: Path, info: AssayInfo, bad_mutants: str = "refuse") -> Assa
     """
     if bad_mutants not in ON_BAD:
         raise ValueError(f"bad_mutants must be one of {ON_BAD}, got {bad_mutants!r}")
-    table = read_csv_table(path, ("mutated_sequence", "DMS_score", "DMS_score_bin"))
-    scores = np.array(numbers(table, "DMS_score"))
-    binary = _binary(table)
+    measured = ("DMS_bin_score",) if info.clinical else ("DMS_score", "DMS_score_bin")
+    table = read_csv_table(path, ("mutated_sequence", *measured))
+    scores = _labels(table) if info.clinical else np.array(numbers(table, "DMS_score"))
+    binary = scores.astype(np.int64) if info.clinical else _binary(table)
     sequences = [one.upper() for one in table.column("mutated_sequence")]
-    mutants, good, problems = None, np.arange(len(sequences)), _no_proteins(sequences)
+    mutants, good, problems = None, np.arange(len(sequences)), check_sequences(sequences)
     if "mutant" in table.header:
         mutants, good, problems = parse_mutants(table.column("mutant"), info.target, sequences)
     elif problems:
@@ -115,10 +118,13 @@ def _binary(table: CsvTable) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _no_proteins(sequences: list[str]) -> list[Problem]:
+def _labels(table: CsvTable) -> NDArray[np.float64]:
     found = []
-    for index, sequence in enumerate(sequences):
-        codes = ENCODE_TABLE[np.frombuffer(sequence.encode(), dtype=np.uint8)]
-        if not len(codes) or (codes == UNKNOWN_BYTE).any():
-            found.append(Problem(index, _NO_PROTEIN, repr(sequence[:20])))
-    return found
+    for line, text in zip(table.lines, table.column("DMS_bin_score"), strict=True):
+        if text not in LABELS:
+            raise DataError(
+                f"{table.path}, line {line}: DMS_bin_score is {text!r}, not one of "
+                f"{', '.join(LABELS)}. Remove variants of other significance."
+            )
+        found.append(LABELS[text])
+    return np.array(found)

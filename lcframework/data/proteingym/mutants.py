@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lcframework.data.alphabet import STANDARD_RESIDUES
+from lcframework.data.alphabet import STANDARD_RESIDUES, is_protein
 from lcframework.errors import DataError
 
 SEPARATOR = ":"
@@ -22,6 +22,7 @@ WRONG_WILD_TYPE = "wrong wild type"
 NO_RESIDUE = "mutated to none of the 20 standard residues"
 REPEATED_POSITION = "one position mutated twice"
 MISMATCH = "mutated_sequence is not the target with the mutations applied"
+NO_PROTEIN = "mutated_sequence is empty or holds a character that is no amino-acid letter"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,15 @@ def parse_mutants(
         mutant,
     )
     return mutants, np.array(good, dtype=np.int64), problems
+
+
+def check_sequences(sequences: Sequence[str]) -> list[Problem]:
+    """Problems of full mutated sequences that no mutant string explains (insertions, deletions)."""
+    return [
+        Problem(index, NO_PROTEIN, repr(sequence[:20]))
+        for index, sequence in enumerate(sequences)
+        if not is_protein(sequence)
+    ]
 
 
 def _mismatch(parsed: list[tuple[int, str, str]], target: str, given: str) -> str:

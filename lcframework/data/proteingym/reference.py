@@ -1,17 +1,24 @@
-"""ProteinGym's reference file: one row per assay."""
+"""ProteinGym's reference file: one row per assay, or per protein of the clinical sets."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lcframework.data.alphabet import ENCODE_TABLE, UNKNOWN_BYTE
+from lcframework.data.alphabet import is_protein
 from lcframework.data.proteingym.csv_table import CsvTable, read_csv_table
 from lcframework.errors import DataError
 
-REFERENCE_FILES = ("DMS_substitutions.csv", "DMS_indels.csv")
-REQUIRED = ("DMS_id", "DMS_filename", "UniProt_ID", "target_seq", "coarse_selection_type")
+CLINICAL_PREFIX = "clinical_"
+REFERENCE_FILES = (
+    "DMS_substitutions.csv",
+    "DMS_indels.csv",
+    f"{CLINICAL_PREFIX}substitutions.csv",
+    f"{CLINICAL_PREFIX}indels.csv",
+)
+COMMON = ("DMS_id", "DMS_filename", "target_seq")
+REQUIRED = (*COMMON, "UniProt_ID", "coarse_selection_type")
 SELECTION_TYPES = ("Activity", "Binding", "Expression", "OrganismalFitness", "Stability")
+CLINICAL = "Clinical"
+"""What stands for the selection type of the clinical sets, which have none."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +28,10 @@ class AssayInfo:
     Attributes:
         dms_id: its name, unique.
         filename: of its CSV file.
-        uniprot_id: the protein; several assays may share it.
+        uniprot_id: the protein; several assays may share it. Clinical sets have one file per
+            protein, so this is `dms_id` there.
         target: the sequence that mutant strings count on, upper case.
-        selection_type: one of `SELECTION_TYPES` ("coarse_selection_type").
+        selection_type: one of `SELECTION_TYPES` ("coarse_selection_type"), or `CLINICAL`.
         taxon: may be empty.
         msa_depth: "Low", "Medium", "High" or empty ("MSA_Neff_L_category").
     """
@@ -35,6 +43,11 @@ class AssayInfo:
     selection_type: str
     taxon: str = ""
     msa_depth: str = ""
+
+    @property
+    def clinical(self) -> bool:
+        """Whether the variants carry the labels Pathogenic and Benign instead of measurements."""
+        return self.selection_type == CLINICAL
 
 
 def reference_file(folder: Path) -> Path:
@@ -51,8 +64,9 @@ def reference_file(folder: Path) -> Path:
     found = [folder / name for name in REFERENCE_FILES if (folder / name).is_file()]
     if len(found) != 1:
         raise DataError(
-            f"{folder} holds {'both' if found else 'neither'} of {' and '.join(REFERENCE_FILES)}: "
-            "one is needed. Put it beside the assays' CSV files, or name it with data.reference."
+            f"{folder} holds {' and '.join(one.name for one in found) or 'no reference file'}: one "
+            f"of {', '.join(REFERENCE_FILES)} is needed. Put it beside the assays' CSV files, or "
+            "name it with data.reference."
         )
     return found[0]
 
@@ -61,22 +75,35 @@ def read_reference(path: Path) -> list[AssayInfo]:
     """Read a reference file.
 
     Args:
-        path: `DMS_substitutions.csv` or `DMS_indels.csv`, or rows of it.
+        path: one of `REFERENCE_FILES`, or rows of it. A name that starts with "clinical_" is
+            read as ProteinGym's clinical reference, which has neither UniProt ids nor selection
+            types.
 
     Raises:
         DataError: columns are missing, an id is repeated or empty, a target is no protein, or a
             selection type is unknown; names the line.
     """
-    table = read_csv_table(path, REQUIRED)
+    clinical = path.name.startswith(CLINICAL_PREFIX)
+    required = COMMON if clinical else REQUIRED
+    table = read_csv_table(path, required)
     found: list[AssayInfo] = []
     seen: dict[str, int] = {}
     optional = {
         name: table.column(name) if name in table.header else [""] * len(table.rows)
         for name in ("taxon", "MSA_Neff_L_category")
     }
-    columns = zip(*(table.column(name) for name in REQUIRED), *optional.values(), strict=True)
-    for line, values in zip(table.lines, columns, strict=True):
-        info = AssayInfo(values[0], values[1], values[2], values[3].upper(), *values[4:])
+    columns = {name: table.column(name) for name in required} | optional
+    for row, line in enumerate(table.lines):
+        value = {name: column[row] for name, column in columns.items()}
+        info = AssayInfo(
+            value["DMS_id"],
+            value["DMS_filename"],
+            value["DMS_id"] if clinical else value["UniProt_ID"],
+            value["target_seq"].upper(),
+            CLINICAL if clinical else value["coarse_selection_type"],
+            value["taxon"],
+            value["MSA_Neff_L_category"],
+        )
         _check(table, line, info)
         if info.dms_id in seen:
             raise DataError(
@@ -97,13 +124,12 @@ def _check(table: CsvTable, line: int, info: AssayInfo) -> None:
             f"{where}: DMS_filename {info.filename!r} is a path. It must be a file's name in the "
             "same folder."
         )
-    codes = ENCODE_TABLE[np.frombuffer(info.target.encode(), dtype=np.uint8)]
-    if not len(codes) or (codes == UNKNOWN_BYTE).any():
+    if not is_protein(info.target):
         raise DataError(
             f"{where}: target_seq of {info.dms_id} is empty or holds a character that is no "
             "amino-acid letter."
         )
-    if info.selection_type not in SELECTION_TYPES:
+    if not info.clinical and info.selection_type not in SELECTION_TYPES:
         raise DataError(
             f"{where}: coarse_selection_type of {info.dms_id} is {info.selection_type!r}, not one "
             f"of {', '.join(SELECTION_TYPES)}; the official average needs it."

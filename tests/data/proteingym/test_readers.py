@@ -147,11 +147,11 @@ def test_bad_reference_rows(tmp_path, row, message):
 def test_folders_without_one_reference_file(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         reference_file(tmp_path / "absent")
-    with pytest.raises(DataError, match="neither of DMS_substitutions.csv"):
+    with pytest.raises(DataError, match="holds no reference file"):
         reference_file(tmp_path)
     for name in ("DMS_substitutions.csv", "DMS_indels.csv"):
         reference(tmp_path, [reference_row("A_1")], name)
-    with pytest.raises(DataError, match="both of"):
+    with pytest.raises(DataError, match="DMS_substitutions.csv and DMS_indels.csv"):
         reference_file(tmp_path)
 
 
