@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from lcframework.data.proteingym.published import read_published
+from lcframework.data.proteingym.reference import read_reference
 from lcframework.scoring.proteingym.aggregate import (
     AssayKey,
     aggregate,
@@ -67,17 +69,27 @@ def test_the_bootstrap_by_all_draws():
 
 @pytest.mark.realdata
 def test_aggregates_of_the_published_rows(real_data):
-    """Our mean of the shared rows, against plain sums over the same file."""
-    with (real_data / "proteingym" / "baseline_spearman.csv").open(newline="") as file:
+    """Every published model's average over the shared rows, through our readers, against the
+    official steps (group, mean, group, mean) on the file itself."""
+    folder = real_data / "proteingym"
+    with (folder / "baseline_spearman.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    keys = [AssayKey(row["UniProt ID"], row["Selection Type"]) for row in rows]
-    kinds = sorted({row["Selection Type"] for row in rows})
-    for model in ("ESM2 (8M)", "ESM2 (650M)", "Site-Independent", "GEMME", "VenusREM"):
-        found = aggregate([float(row[model]) for row in rows], keys)
-        # Each protein has one assay here, so a type's mean is that of its rows.
-        by_hand = {
-            kind: np.mean([float(row[model]) for row in rows if row["Selection Type"] == kind])
-            for kind in kinds
-        }
-        assert found.by_type == {kind: pytest.approx(value) for kind, value in by_hand.items()}
-        assert found.average == pytest.approx(np.mean(list(by_hand.values())))
+    published = read_published(folder / "baseline_spearman.csv")
+    infos = {info.dms_id: info for info in read_reference(folder / "DMS_substitutions.csv")}
+    assert {row["DMS ID"] for row in rows} == set(infos)
+    keys = [AssayKey(info.uniprot_id, info.selection_type) for info in infos.values()]
+    assert len(published) > 90
+    for model, values in published.items():
+        found = aggregate([values.get(name, math.nan) for name in infos], keys)
+        groups: dict[tuple[str, str], list[float]] = {}
+        for row in rows:
+            if row[model]:
+                key = (row["Selection Type"], row["UniProt ID"])
+                groups.setdefault(key, []).append(round(float(row[model]), 3))
+        kinds: dict[str, list[float]] = {}
+        for (kind, _), of_group in groups.items():
+            kinds.setdefault(kind, []).append(sum(of_group) / len(of_group))
+        by_type = {kind: sum(means) / len(means) for kind, means in kinds.items()}
+        assert found.by_type == {kind: pytest.approx(mean) for kind, mean in by_type.items()}, model
+        if by_type:
+            assert found.average == pytest.approx(sum(by_type.values()) / len(by_type)), model
