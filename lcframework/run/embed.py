@@ -2,26 +2,21 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from lcframework.data.alphabet import CLS_ID, EOS_ID, SPECIALS_PER_PROTEIN
 from lcframework.data.fasta import read_fasta
 from lcframework.data.fasta_files import expand_inputs
-from lcframework.data.packing import packs_in_order
 from lcframework.errors import ConfigError, DataError
 from lcframework.files import replace_file
-from lcframework.models.hidden_states import RESIDUAL, hidden_states, resolve_layer
+from lcframework.models.hidden_states import RESIDUAL, resolve_layer
 from lcframework.run.embed_files import Embedded, check_suffix, write_embeddings
 from lcframework.run.variant_scores import inference_for, refuse_existing
-from lcframework.tasks.variant_effects.inference import MAX_TOKENS, Inference
+from lcframework.tasks.embeddings import embeddings_of
+from lcframework.tasks.variant_effects.inference import MAX_TOKENS
 
 log = logging.getLogger(__name__)
 PER = ("protein", "residue")
@@ -66,50 +61,6 @@ def read_proteins(path: Path) -> tuple[list[str], list[NDArray[np.uint8]]]:
     return names, tokens
 
 
-def embeddings_of(
-    inference: Inference, proteins: Sequence[NDArray[np.uint8]], how: HowToEmbed
-) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-    """Rows of embeddings, pack by pack in the order of the proteins.
-
-    Yields:
-        First protein of the pack, one behind its last, and (residues of the pack, d), or (proteins
-        of the pack, d) means over residues; `<cls>` and `<eos>` are left out.
-    """
-    lengths = np.array([len(one) + SPECIALS_PER_PROTEIN for one in proteins], dtype=np.int64)
-    _, borders = packs_in_order(lengths, inference.max_tokens)
-    for first, last in pairwise(borders.tolist()):
-        states = _residue_states(inference, proteins[first:last], how)
-        if how.per == PER[0]:
-            counts = torch.from_numpy(lengths[first:last] - SPECIALS_PER_PROTEIN)
-            states = torch.segment_reduce(states, "mean", lengths=counts.to(states.device))
-        yield first, last, states.cpu().numpy()
-
-
-def _residue_states(
-    inference: Inference, proteins: Sequence[NDArray[np.uint8]], how: HowToEmbed
-) -> Tensor:
-    """(R, d) float32 states of a pack's residues, on the network's device."""
-    lengths = np.array([len(one) + SPECIALS_PER_PROTEIN for one in proteins], dtype=np.int64)
-    ends = np.cumsum(lengths)
-    ids = np.empty(ends[-1], dtype=np.int64)
-    residue = np.ones(ends[-1], dtype=bool)
-    residue[ends - 1] = residue[ends - lengths] = False
-    ids[residue] = np.concatenate(proteins)
-    ids[ends - lengths], ids[ends - 1] = CLS_ID, EOS_ID
-    cu = torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32))
-    device = inference.device
-    with torch.no_grad(), inference.precision():
-        states = hidden_states(
-            inference.network,
-            torch.from_numpy(ids).to(device),
-            cu.to(device),
-            int(lengths.max()),
-            how.layer,
-            how.convention,
-        )
-    return states[torch.from_numpy(np.flatnonzero(residue)).to(device)].float()
-
-
 def embed(fasta: Path, model: str, output: Path, how: HowToEmbed) -> Path:
     """Embed the proteins of a FASTA file.
 
@@ -137,8 +88,8 @@ def embed(fasta: Path, model: str, output: Path, how: HowToEmbed) -> Path:
     started = time.perf_counter()
 
     def write(temporary: Path) -> None:
-        parts = embeddings_of(inference, proteins, how)
         per_residue = how.per == PER[1]
+        parts = embeddings_of(inference, proteins, layer, how.convention, per_residue)
         write_embeddings(temporary, Embedded(names, proteins, per_residue, about, parts))
         refuse_existing(output)
 
