@@ -25,7 +25,7 @@ from lcframework.data.proteingym.mutants import (
 )
 from lcframework.errors import ConfigError, DataError
 from lcframework.files import write_csv
-from lcframework.run.evaluate import find_checkpoint, load_network
+from lcframework.run.networks import find_checkpoint, load_network
 from lcframework.tasks.variant_effects.inference import MAX_TOKENS, Inference
 from lcframework.tasks.variant_effects.strategies import (
     MASKED,

@@ -12,7 +12,7 @@ from lcframework.errors import ConfigError
 from lcframework.models.hidden_states import hidden_states
 from lcframework.models.lcplm import LCPLM
 from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
-from lcframework.run.evaluate import load_network
+from lcframework.run.networks import load_network
 from lcframework.tasks.variant_effects.masked_copies import token_row
 
 PROTEINS = {"P1": "MKTAYIAKQR", "b/2": "M", "c": "MALWMRLLPLLALLALW"}

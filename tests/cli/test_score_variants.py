@@ -9,7 +9,7 @@ import torch
 from lcframework.cli.main import main
 from lcframework.models.lcplm import LCPLM
 from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
-from lcframework.run.evaluate import load_network
+from lcframework.run.networks import load_network
 from lcframework.tasks.variant_effects import reference
 
 TARGET = "MKTAYIAKQR"

@@ -8,7 +8,7 @@ from transformers import EsmConfig, EsmForMaskedLM, EsmModel
 
 from lcframework.errors import CheckpointError
 from lcframework.models.esm2.model import ESM2
-from lcframework.run.evaluate import find_checkpoint, load_network
+from lcframework.run.networks import find_checkpoint, load_network
 
 PROTEINS = [[0, 20, 32, 7, 4, 9, 2], [0, 5, 6, 2], [0, 32, 32, 11, 2]]
 

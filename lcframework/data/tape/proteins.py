@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lcframework.data.alphabet import encode, is_protein
+from lcframework.data.contact_map import UNKNOWN, contact_map
 from lcframework.data.tape.records import read_records
 from lcframework.data.tape.tasks import CLASS, CONTACT, RESIDUE, TapeTaskSpec
 from lcframework.errors import DataError
 
-CONTACT_ANGSTROM = 8.0
 MIN_SEPARATION = 6
 IGNORED = -1
-"""Label of residues and pairs that are not scored, in TAPE's files."""
+"""Label of residues that are not scored, in TAPE's files."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,7 @@ def contact_labels(places: NDArray[np.float32]) -> NDArray[np.int8]:
         (L, L) int8: 1 where two residues lie closer than 8 Angstrom, else 0; -1 where one of them
         is unknown or they are fewer than 6 apart in the sequence.
     """
-    wide = places.astype(np.float64)
-    distance = np.sqrt(((wide[:, None] - wide[None]) ** 2).sum(-1))
-    labels = (distance < CONTACT_ANGSTROM).astype(np.int8)
+    labels = contact_map(places)
     index = np.arange(len(places))
-    near = np.abs(index[:, None] - index[None, :]) < MIN_SEPARATION
-    labels[near | np.isnan(distance)] = IGNORED
+    labels[np.abs(index[:, None] - index[None, :]) < MIN_SEPARATION] = UNKNOWN
     return labels
