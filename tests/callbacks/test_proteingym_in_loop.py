@@ -1,34 +1,12 @@
 """ProteinGym in the loop leaves the training as it is."""
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from gym_files import ROWS, reference, reference_row, write
+from traced_training import trained
 
 from lcframework.callbacks.proteingym_in_loop import ProteinGymInLoop
-from lcframework.data.uniref50 import UniRef50DataModule
 from lcframework.errors import ConfigError, DataError
-from lcframework.models.lcplm import LCPLM
-from lcframework.paths import sample_dir
-from lcframework.tasks.masked_lm import MaskedLMTask
-
-
-class Noisy(LCPLM):
-    """Draws random numbers when it trains and when it does not, as dropout would."""
-
-    def encode(self, *arguments, **keywords):
-        hidden = super().encode(*arguments, **keywords)
-        noise = torch.randn_like(hidden)
-        return hidden + 0.1 * noise if self.training else hidden
-
-
-class Losses(pl.Callback):
-    def __init__(self):
-        self.values, self.modes = [], []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.values.append(outputs["loss"].item())
-        self.modes.append([module.training for module in pl_module.modules()])
 
 
 @pytest.fixture
@@ -39,21 +17,6 @@ def gym(tmp_path):
     write(folder / "A_1.csv", ROWS)
     write(folder / "A_2.csv", ROWS[:3])
     return folder
-
-
-def trained(tmp_path, monkeypatch, *callbacks):
-    monkeypatch.setenv("LCF_STORES", str(tmp_path / "stores"))
-    pl.seed_everything(5, verbose=False)
-    task = MaskedLMTask(Noisy(d_model=12, n_layers=1, d_state=4))
-    data = UniRef50DataModule(train=str(sample_dir() / "train.fasta.gz"), max_tokens=1024)
-    losses = Losses()
-    trainer = pl.Trainer(
-        max_steps=5, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, use_distributed_sampler=False, default_root_dir=tmp_path,
-        callbacks=[*callbacks, losses],
-    )  # fmt: skip
-    trainer.fit(task, datamodule=data)
-    return losses, task
 
 
 def test_the_loss_trace_is_the_same_with_and_without(tmp_path, monkeypatch, gym):

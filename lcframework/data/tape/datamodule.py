@@ -114,12 +114,13 @@ class TapeDataModule(ResumesInTheData, LightningDataModule):
 
     def test_splits(self) -> list[str]:
         """Names of the test splits that are tested."""
-        if self.tests is not None:
-            return list(self.tests)
-        there = [one for one in self.spec.tests if find_split(self.path, self.spec, one)]
-        if not there:
-            log.info("%s holds no test split of %s: valid is tested.", self.path, self.spec.name)
-        return there or [VALID]
+        if self.tests is None:
+            there = [one for one in self.spec.tests if find_split(self.path, self.spec, one)]
+            if not there:
+                log.info("%s: no test split of %s, valid is tested.", self.path, self.spec.name)
+                self.note += "; tested on valid, which also chose the weights"
+            self.tests = there or [VALID]
+        return list(self.tests)
 
     @property
     def classes(self) -> int:

@@ -145,7 +145,7 @@ class TapeTask(pl.LightningModule):
     def _contact_counts(outputs: Tensor, batch: TapeBatch) -> tuple[Tensor, Tensor]:
         lengths = (batch.pack.cu_seqlens.diff() - 2).tolist()
         sizes = [length * length for length in lengths]
-        logits = (outputs[:, 1] - outputs[:, 0]).float().cpu().split(sizes)
+        logits = (outputs[:, 1] - outputs[:, 0]).detach().float().cpu().split(sizes)
         truth = batch.targets.cpu().split(sizes)
         found = [
             precision_counts(one.reshape(n, n).numpy(), other.reshape(n, n).numpy(), 5)
