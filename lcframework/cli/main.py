@@ -13,6 +13,7 @@ from lcframework import __version__
 from lcframework.cli import (
     circuits,
     completion,
+    contacts,
     context,
     doctor,
     embed,
@@ -93,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
         import_lcplm,
         score_variants,
         embed,
+        contacts,
         circuits,
         models,
         context,
