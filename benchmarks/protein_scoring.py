@@ -1,7 +1,7 @@
 """Every protein score of trained models in one go: ProteinGym, downstream tasks, contacts.
 
 Run: python benchmarks/protein_scoring.py RUN [RUN ...] --data DIR [--structures DIR]
-     [--seeds 1 2 3] [--proteins 2000] [--out benchmarks/results/protein_scoring]
+     [--seeds 1 2 3] [--proteins 800] [--out benchmarks/results/protein_scoring]
 
 RUN is what `lcf score-variants --model` takes. DIR holds `proteingym` and `tape`; structures are
 PDB or mmCIF files. A network of the first run's sizes with random weights is scored too, so that
@@ -15,7 +15,7 @@ import json
 import logging
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ from lcframework.tasks.variant_effects.task import score_target
 log = logging.getLogger("protein_scoring")
 RESULTS = Path(__file__).parent / "results" / "protein_scoring"
 TASKS = ("secondary_structure", "stability", "fluorescence", "go_function")
-LONGEST = 260
+LONGEST = 130
 """Residues up to which structures are predicted; the work grows with the square."""
 Networks = dict[str, Any]
 
@@ -127,9 +127,12 @@ def probes(networks: Networks, folder: Path, out: Path, proteins: int) -> None:
         data = TapeDataModule(folder, task, max_proteins=proteins)
         tests = {split: data.proteins(split) for split in data.test_splits()}
         train, valid = data.proteins(TRAIN), data.proteins(VALID)
+        every = list(
+            {id(one): one for some in (train, valid, *tests.values()) for one in some}.values()
+        )
         scores: dict[str, Any] = {}
         for name, network in networks.items():
-            features = states_of(network, data.spec.kind == RESIDUE)
+            features = states_of(network, every, data.spec.kind == RESIDUE)
             scores[f"{name}, linear probe"] = linear_probe(data.spec, features, train, valid, tests)
         scores |= baselines(data.spec, train, valid, tests)
         rows += table_rows(data.spec, scores, data.note)
@@ -137,17 +140,15 @@ def probes(networks: Networks, folder: Path, out: Path, proteins: int) -> None:
     write_table(rows, out, "tape_probes")
 
 
-def states_of(network: Any, per_residue: bool) -> Callable[[Sequence[Any]], Iterator[Any]]:
-    """Features of proteins: the network's last states."""
-
-    def features(proteins: Sequence[Any]) -> Iterator[Any]:
-        tokens = [protein.tokens for protein in proteins]
-        parts = embeddings_of(Inference(network), tokens, per_residue=per_residue)
-        for first, last, states in parts:
-            sizes = [len(one) if per_residue else 1 for one in tokens[first:last]]
-            yield from np.split(states, np.cumsum(sizes)[:-1])
-
-    return features
+def states_of(network: Any, proteins: Sequence[Any], per_residue: bool) -> Callable[..., Any]:
+    """Features of proteins: the network's last states, computed once for all of `proteins`."""
+    tokens = [protein.tokens for protein in proteins]
+    found: dict[int, np.ndarray] = {}
+    for first, last, states in embeddings_of(Inference(network), tokens, per_residue=per_residue):
+        sizes = [len(one) if per_residue else 1 for one in tokens[first:last]]
+        parts = np.split(states, np.cumsum(sizes)[:-1])
+        found.update(zip(map(id, proteins[first:last]), parts, strict=True))
+    return lambda some: (found[id(protein)] for protein in some)
 
 
 def fine_tuned(
@@ -200,7 +201,7 @@ def fit(run: str, folder: Path, task: str, seed: int, proteins: int, epochs: int
 
 
 def structures(networks: Networks, folder: Path, out: Path) -> None:
-    """Precision of contacts on every readable structure with a chain of 40 to 260 residues."""
+    """Precision of contacts on every readable structure with a chain of 40 to 130 residues."""
     rows: list[dict[str, Any]] = []
     seen = set()
     for path in sorted(folder.iterdir()):
@@ -257,7 +258,7 @@ def main() -> None:
     parser.add_argument("--structures", type=Path, help="folder of PDB and mmCIF files")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--proteins", type=int, default=2000, help="of each split, for probes")
+    parser.add_argument("--proteins", type=int, default=800, help="of each split, for probes")
     parser.add_argument("--tuned-proteins", type=int, default=300, help="for fine-tuning")
     parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
     args = parser.parse_args()

@@ -6,7 +6,7 @@ nothing else. Features are scaled to mean 0 and variance 1; the penalty is chose
 Legend: n rows, p features, c outputs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,29 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Times n, on features of variance 1."""
 Rows = Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]
 Array = NDArray[np.float64]
+
+
+BLOCK = 1024
+"""Rows multiplied at a time: the matrix of products is as large as the features squared."""
+
+
+def _in_blocks(rows: Rows) -> Iterator[tuple[Array, Array]]:
+    """The pieces joined to blocks of at least `BLOCK` rows, in float64."""
+    kept: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
+    count = 0
+    for piece in rows:
+        kept.append(piece)
+        count += len(piece[0])
+        if count >= BLOCK:
+            yield _joined(kept)
+            kept, count = [], 0
+    if count:
+        yield _joined(kept)
+
+
+def _joined(pieces: list[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> tuple[Array, Array]:
+    features, targets = zip(*pieces, strict=True)
+    return np.concatenate(features).astype(np.float64), np.concatenate(targets).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -45,8 +68,7 @@ class RidgeProbe:
     def __init__(self, rows: Rows) -> None:
         self.n = 0
         gram, cross, sums, totals = (np.zeros(0) for _ in range(4))
-        for features, targets in rows:
-            x, y = features.astype(np.float64), targets.astype(np.float64)
+        for x, y in _in_blocks(rows):
             if not self.n:
                 p, c = x.shape[1], y.shape[1]
                 gram, cross, sums, totals = (

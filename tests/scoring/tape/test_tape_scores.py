@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lcframework.scoring.tape import ridge
 from lcframework.scoring.tape.features import one_hot_windows, word_frequencies
 from lcframework.scoring.tape.metrics import PerProtein, ratio_score, spearman_score
 from lcframework.scoring.tape.ridge import RidgeProbe
@@ -45,7 +46,9 @@ def test_windows_and_words_by_hand():
     assert word_frequencies(np.array([3]))[3] == 1
 
 
-def test_the_probe_is_ridge_regression():
+@pytest.mark.parametrize("block", [1, 7, 1024])
+def test_the_probe_is_ridge_regression(monkeypatch, block):
+    monkeypatch.setattr(ridge, "BLOCK", block)
     generator = np.random.default_rng(0)
     x = generator.normal(size=(50, 4)) * [1, 5, 0.1, 0] + [0, 3, 0, 2]  # the last is constant
     y = np.stack([x[:, 0] - 2 * x[:, 1], x[:, 2] + 1], 1) + generator.normal(size=(50, 2))

@@ -189,6 +189,49 @@ def test_the_best_weights_come_back_and_training_stops(tmp_path):
         fitted(tmp_path, "fluorescence", 1, callbacks=[BestWeights("val/other")])
 
 
+def test_a_resumed_fine_tuning_ends_like_the_unbroken_one(tmp_path):
+    """Stopped within an epoch: data position, best weights and schedule go on."""
+    folder_of(tmp_path, "fluorescence", count=12)
+
+    def run(steps, resume=None):
+        pl.seed_everything(3, verbose=False)
+        recipe = WarmupCosineAdamW(lr=3e-3, total_steps=20)
+        module = TapeTask(network(), "fluorescence", recipe)
+        best = BestWeights(patience=None)
+        trainer = pl.Trainer(
+            max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False,
+            enable_checkpointing=False, enable_model_summary=False, callbacks=[best],
+            use_distributed_sampler=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        data = TapeDataModule(tmp_path, "fluorescence", max_tokens=64)
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
+        return module, best
+
+    whole, best = run(11)
+    stop = 6  # of 11 steps, inside the second epoch
+
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.global_step == stop:
+                trainer.save_checkpoint(tmp_path / "part.ckpt")
+
+    # The checkpoint is written while training, before the best weights are put back.
+    pl.seed_everything(3, verbose=False)
+    part = TapeTask(network(), "fluorescence", WarmupCosineAdamW(lr=3e-3, total_steps=20))
+    pl.Trainer(
+        max_steps=stop, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_checkpointing=False, enable_model_summary=False, use_distributed_sampler=False,
+        callbacks=[BestWeights(patience=None), Save()], default_root_dir=tmp_path,
+    ).fit(part, datamodule=TapeDataModule(tmp_path, "fluorescence", max_tokens=64))  # fmt: skip
+    batches = len(TapeDataModule(tmp_path, "fluorescence", max_tokens=64).train_dataloader())
+    assert batches < stop < 2 * batches
+    resumed, again = run(11, resume=str(tmp_path / "part.ckpt"))
+    assert again.best == best.best and again.best_step == best.best_step
+    for name, value in whole.state_dict().items():
+        if name != "tokens_seen":
+            assert torch.equal(value, resumed.state_dict()[name]), name
+
+
 def test_an_undefined_score_is_worse_than_any():
     best = BestWeights()
 
