@@ -13,7 +13,6 @@ TAPE's heads fine-tuned with several seeds on a smaller choice.
 import argparse
 import json
 import logging
-import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,6 +45,7 @@ from lcframework.run.networks import find_checkpoint, load_network
 from lcframework.run.results import FILE_NAME
 from lcframework.scoring.contacts import precision_table
 from lcframework.scoring.proteingym.aggregate import AssayKey, aggregate
+from lcframework.scoring.seeds import mean_over_seeds
 from lcframework.tasks.contacts import predicted_contacts
 from lcframework.tasks.embeddings import embeddings_of
 from lcframework.tasks.optimizers import WarmupCosineAdamW
@@ -56,6 +56,7 @@ from lcframework.tasks.variant_effects.task import score_target
 
 log = logging.getLogger("protein_scoring")
 RESULTS = Path(__file__).parent / "results" / "protein_scoring"
+PARTS = ("proteingym", "probes", "contacts", "fine_tuned")
 TASKS = ("secondary_structure", "stability", "fluorescence", "go_function")
 LONGEST = 130
 """Residues up to which structures are predicted; the work grows with the square."""
@@ -156,19 +157,19 @@ def fine_tuned(
 ) -> None:
     """TAPE's heads, the whole network trained, one run per seed."""
     rows = []
-    for task in ("secondary_structure", "stability"):
+    for task in ("stability", "secondary_structure"):
         for run in runs:
             values = [fit(run, folder, task, seed, proteins, epochs) for seed in seeds]
-            mean = statistics.mean(value for value, *_ in values)
-            spread = statistics.stdev(value for value, *_ in values) if len(values) > 1 else None
+            mean = mean_over_seeds([value for value, *_ in values])
             _, name, metric, note, n = values[0]
             rows.append(
                 {
                     "task": task,
                     "method": name,
                     "metric": metric,
-                    "mean": mean,
-                    "standard_deviation": spread,
+                    "mean": mean.value,
+                    "low": mean.low if len(values) > 1 else None,
+                    "high": mean.high if len(values) > 1 else None,
                     "seeds": len(values),
                     **{f"seed_{s}": value for s, (value, *_) in zip(seeds, values, strict=True)},
                     "training_proteins": proteins,
@@ -177,9 +178,9 @@ def fine_tuned(
                     "note": note,
                 }
             )
-            log.info("Fine-tuned %s on %s: %.3f", name, task, mean)
-    write_csv(out / "tape_fine_tuned.csv", rows, "one seed")
-    write_json(out / "tape_fine_tuned.json", rows)
+            log.info("Fine-tuned %s on %s: %.3f", name, task, mean.value)
+            write_csv(out / "tape_fine_tuned.csv", rows, "one seed")
+            write_json(out / "tape_fine_tuned.json", rows)
 
 
 def fit(run: str, folder: Path, task: str, seed: int, proteins: int, epochs: int) -> Any:
@@ -261,6 +262,7 @@ def main() -> None:
     parser.add_argument("--proteins", type=int, default=800, help="of each split, for probes")
     parser.add_argument("--tuned-proteins", type=int, default=300, help="for fine-tuning")
     parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -268,12 +270,15 @@ def main() -> None:
     networks, about = networks_of(args.runs, device)
     args.out.mkdir(parents=True, exist_ok=True)
     write_json(args.out / "models.json", {"models": about, "subset_seed": SUBSET_SEED})
-    proteingym(networks, args.data / "proteingym", args.out)
-    probes(networks, args.data / "tape", args.out, args.proteins)
-    if args.structures is not None:
+    if "proteingym" in args.parts:
+        proteingym(networks, args.data / "proteingym", args.out)
+    if "probes" in args.parts:
+        probes(networks, args.data / "tape", args.out, args.proteins)
+    if "contacts" in args.parts and args.structures is not None:
         structures(networks, args.structures, args.out)
-    tuned = args.tuned_proteins
-    fine_tuned(args.runs, args.data / "tape", args.out, args.seeds, tuned, args.epochs)
+    if "fine_tuned" in args.parts:
+        tuned, tape = args.tuned_proteins, args.data / "tape"
+        fine_tuned(args.runs, tape, args.out, args.seeds, tuned, args.epochs)
 
 
 if __name__ == "__main__":

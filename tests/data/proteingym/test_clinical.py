@@ -1,9 +1,12 @@
 """ProteinGym's clinical sets: labels instead of measurements, AUC per protein and pooled."""
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
+import torch
 from gym_files import TARGET, write
 
+from lcframework.callbacks.proteingym_report import ProteinGymReport
 from lcframework.callbacks.proteingym_table import (
     BLOSUM,
     pooled_auc,
@@ -11,8 +14,11 @@ from lcframework.callbacks.proteingym_table import (
     score_assay,
     summary_rows,
 )
+from lcframework.data.proteingym.datamodule import ProteinGymDataModule
 from lcframework.data.proteingym.folder import find_assays, read_targets
 from lcframework.errors import DataError
+from lcframework.models.lcplm import LCPLM
+from lcframework.tasks.variant_effects.task import VariantEffectTask
 
 HEADER = ["protein", "protein_sequence", "mutant", "mutated_sequence", "DMS_bin_score"]
 OTHER = "MALWMRLLPL"
@@ -77,3 +83,18 @@ def test_one_reference_file_is_wanted(clinical):
     write(clinical / "DMS_indels.csv", [("a",)], ["DMS_id"])
     with pytest.raises(DataError, match=r"holds DMS_indels.csv and clinical_substitutions.csv"):
         find_assays(clinical)
+
+
+def test_a_clinical_evaluation_end_to_end(clinical, tmp_path):
+    torch.manual_seed(0)
+    report = ProteinGymReport(tmp_path / "run", resamples=10)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, callbacks=[report], enable_progress_bar=False,
+        enable_checkpointing=False,
+    )  # fmt: skip
+    task = VariantEffectTask(LCPLM(d_model=12, n_layers=1, d_state=4))
+    trainer.test(task, datamodule=ProteinGymDataModule(clinical), verbose=False)
+    rows = report.results["tables"]["proteingym_summary"]
+    assert rows[0]["method"].startswith("lcplm") and rows[0]["auc"] in (0.0, 0.5, 1.0)
+    assert "pooled_auc" in rows[0] and "spearman" not in rows[0]
+    assert (tmp_path / "run" / "figures" / "proteingym.png").is_file()
