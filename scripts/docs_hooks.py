@@ -6,6 +6,8 @@
 * the tables of benchmarks: a line `<!-- benchmark: NAME -->` in a page becomes the table of
   benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them; `<!-- csv: FILE COLUMN ... -->`
   a CSV file there; their pictures lie beside the pages;
+* tables of `lcf context compare`: `<!-- squeezed comparison: NAME -->` from
+  benchmarks/results/runs/NAME.json;
 * tables and pictures of the page on circuits (`<!-- circuits: NAME -->`), by docs_circuits.py.
 
 The navigation is made here too: a page under docs/ that no list below names is added by itself.
@@ -93,6 +95,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = re.sub(
         r"<!-- csv: (\S+?)((?: \S+)*) -->",
         lambda match: docs_pages.csv_table(results / match.group(1), match.group(2).split()),
+        markdown,
+    )
+    markdown = re.sub(
+        r"<!-- squeezed comparison: (\S+) -->",
+        lambda match: docs_pages.comparison_table(results / "runs" / f"{match.group(1)}.json"),
         markdown,
     )
     markdown = re.sub(

@@ -23,7 +23,7 @@ import triton.language as tl
 from lcframework.ops.bidirectional_scan.triton_forward import item_bounds, state_offset
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
-    decay_of,
+    exp2,
     halves,
     halves_of_states,
     load_maps,
@@ -67,7 +67,7 @@ def backward_sizes(states, size, wide):
 @triton.jit
 def replay_state(step, u, weight, rate, h, acc, q, B, C, FAST: tl.constexpr):
     """One state of one step of the first walk: (h, acc, q)."""
-    decayed = decay_of(step * rate, False, FAST) * h
+    decayed = exp2(step * rate, FAST) * h
     seen = C * decayed
     return decayed + u * B, acc + weight * seen, q + rate * seen
 
@@ -78,7 +78,7 @@ def replay_kernel(
     order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, N: tl.constexpr, SPAN: tl.constexpr,
-    UNROLL: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr, STAGED: tl.constexpr,
+    FAST: tl.constexpr, BRIEF: tl.constexpr, STAGED: tl.constexpr,
     SLOT: tl.constexpr,
 ):  # fmt: skip
     """First walk over one item, direction and 64 channels: q (2, T, E), shares of dC (tiles, 2, T,
@@ -123,7 +123,7 @@ def replay_kernel(
     for start in range(0, steps, SPAN):
         S0 = add0 * 0.0
         S1 = add0 * 0.0
-        for i in tl.range(start, tl.minimum(start + SPAN, steps), loop_unroll_factor=UNROLL):
+        for i in range(start, tl.minimum(start + SPAN, steps)):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
                 Bs, Cs = (), ()
@@ -185,7 +185,7 @@ def adjoint_state(step, weight, dy, rate, gd, acc, gB, r, B, C, FAST: tl.constex
     """One state of one step of the second walk: (gd, acc, gB, r, g)."""
     seen = B * gd
     g = gd + C * dy
-    gd = decay_of(step * rate, False, FAST) * g
+    gd = exp2(step * rate, FAST) * g
     return gd, acc - weight * seen, gB + g * B, r + rate * seen, g
 
 
@@ -195,7 +195,7 @@ def adjoint_kernel(
     dx, ddt, dB, d_rate, d_bias, d_skip, arriving, bounds, spans, order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, LEAVE: tl.constexpr, ARRIVE: tl.constexpr, N: tl.constexpr,
-    SPAN: tl.constexpr, UNROLL: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr,
+    SPAN: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr,
     STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """Second walk, against time, over one item, direction and 64 channels: dx, ddt (2, T, E),
@@ -270,7 +270,7 @@ def adjoint_kernel(
         # Steps are counted from the item's end; the first span met may be a short one.
         low = tl.maximum(steps - (count - back) * SPAN, 0)
         high = steps - (count - 1 - back) * SPAN
-        for j in tl.range(low, high, loop_unroll_factor=UNROLL):
+        for j in range(low, high):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, j, steps, SLOT)
                 Bs, Cs = (), ()

@@ -10,7 +10,6 @@ import triton.language as tl
 from lcframework.ops.bidirectional_scan.triton_forward import item_bounds, state_offset
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
-    decay_of,
     exp2,
     halves,
     halves_of_states,
@@ -26,10 +25,8 @@ from lcframework.ops.bidirectional_scan.triton_math import (
 from lcframework.ops.bidirectional_scan.triton_ring import (
     DEPTH,
     bytes_before,
-    channels,
     number,
     pair_from,
-    put_states,
     ring_address,
     send_first,
     sources_of,
@@ -56,12 +53,10 @@ def contribution_sizes(states, size):
 
 
 @triton.jit
-def contribution_state(
-    step, added, rate, h, one_map, FORWARD: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr
-):
+def contribution_state(step, added, rate, h, one_map, FORWARD: tl.constexpr, FAST: tl.constexpr):
     """One state of one step of one channel per lane: the state decays before, the adjoint after it
     is added to."""
-    decay = decay_of(step * rate, POLY, FAST)
+    decay = exp2(step * rate, FAST)
     if FORWARD:
         return decay * h + added * one_map
     else:
@@ -71,8 +66,8 @@ def contribution_state(
 @triton.jit(do_not_specialize=["T", "n_items"])
 def contribution_kernel(
     values, dt, bias, rate, maps, own, total, bounds, links, order, T, E, n_items,
-    FORWARD: tl.constexpr, SOFTPLUS: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
-    UNROLL: tl.constexpr, FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
+    FORWARD: tl.constexpr, SOFTPLUS: tl.constexpr, N: tl.constexpr,
+    FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """What items add to what crosses their borders, own (2, I, N, E), and their sums of steps,
     total (2, I, E).
@@ -108,7 +103,6 @@ def contribution_kernel(
         through0 = add0 * 0.0
         through1 = add0 * 0.0
         value_at, dt_at, maps_at = values + value_row * E, dt + row * E, maps_at + row * (2 * N)
-        rates_at = 0
         if STAGED:
             SIZES: tl.constexpr = contribution_sizes(N, SIZE)
             from_tile = tile * BE
@@ -117,11 +111,9 @@ def contribution_kernel(
             bases = (maps_at, value_at + from_tile, dt_at + from_tile)
             sources, sizes = sources_of(bases, (4 * N, room, room), SIZES, lane)
             strides = strides_of((sense * (8 * N), long, long), SIZES, lane)
-            ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
-            rates_at = ring + DEPTH * SLOT
-            put_states(rates_at, rates0, rates1, lane, N)
+            ring = ring_address(n_items, DEPTH * SLOT)
             sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
-        for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
+        for i in range(0, steps):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
                 one_map = ()
@@ -141,16 +133,10 @@ def contribution_kernel(
                 value1 *= step1 * LN_2
             after0 = ()
             after1 = ()
-            rates = (rates0, rates1)
             for n in tl.static_range(N):
                 one, one_map = number(one_map, slot, n, STAGED)
-                rate0, rate1, rates = channels(rates, rates_at, lane, n, STAGED)
-                state0 = contribution_state(
-                    step0, value0, rate0, h0[n], one, FORWARD, n < POLY, FAST
-                )
-                state1 = contribution_state(
-                    step1, value1, rate1, h1[n], one, FORWARD, n < POLY, FAST
-                )
+                state0 = contribution_state(step0, value0, rates0[n], h0[n], one, FORWARD, FAST)
+                state1 = contribution_state(step1, value1, rates1[n], h1[n], one, FORWARD, FAST)
                 after0 = after0 + (state0,)
                 after1 = after1 + (state1,)
             h0 = after0

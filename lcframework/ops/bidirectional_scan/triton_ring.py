@@ -18,6 +18,7 @@ DEPTH = tl.constexpr(4)
 RING_2K = tl.constexpr("{ .shared .align 128 .b8 ring[2048]; mov.u32 $0, ring; }")
 RING_4K = tl.constexpr("{ .shared .align 128 .b8 ring[4096]; mov.u32 $0, ring; }")
 RING_8K = tl.constexpr("{ .shared .align 128 .b8 ring[8192]; mov.u32 $0, ring; }")
+RING_32K = tl.constexpr("{ .shared .align 128 .b8 ring[32768]; mov.u32 $0, ring; }")
 RING_16K = tl.constexpr("{ .shared .align 128 .b8 ring[16384]; mov.u32 $0, ring; }")
 COPY = tl.constexpr(
     "{ .reg .pred p; setp.ne.b32 p, $4, 0;"
@@ -39,16 +40,18 @@ PAIR_F16 = tl.constexpr(
 
 @triton.jit
 def ring_address(number, BYTES: tl.constexpr):
-    """At least BYTES of shared memory, up to 16384; `number` is any scalar int32."""
+    """At least BYTES of shared memory, up to 32768; `number` is any scalar int32."""
     if BYTES <= 2048:
         asm: tl.constexpr = RING_2K
     elif BYTES <= 4096:
         asm: tl.constexpr = RING_4K
     elif BYTES <= 8192:
         asm: tl.constexpr = RING_8K
-    else:
-        tl.static_assert(BYTES <= 16384)
+    elif BYTES <= 16384:
         asm: tl.constexpr = RING_16K
+    else:
+        tl.static_assert(BYTES <= 32768)
+        asm: tl.constexpr = RING_32K
     return tl.inline_asm_elementwise(asm, "=r,r", [number], dtype=tl.int32, is_pure=False, pack=1)
 
 
