@@ -68,9 +68,15 @@ def tape_figure(rows: Rows) -> Figure:
             error = [[max(0.0, row["value"] - low)], [max(0.0, high - row["value"])]]
         group = splits.index(f"{row['task']}, {row['test']}")
         axes.barh(index, row["value"], xerr=error, color=f"C{group % 10}", alpha=0.8)
-    labels = [f"{row['method']}\n{row['task']}, {row['test']}, n={row['n']:,}" for row in rows]
+    labels = [
+        f"{row['method']}\n{row['task']}, {row['metric']}, {row['test']}, n={row['n']:,}"
+        for row in rows
+    ]
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
     axes.invert_yaxis()
-    axes.set(xlabel=f"{rows[0]['metric']} (95% interval over proteins)")
-    axes.set_title(rows[0]["note"], fontsize=9)
+    metrics = " or ".join(dict.fromkeys(row["metric"] for row in rows))
+    axes.set(xlabel=f"{metrics} (95% interval)")
+    # What is added behind a semicolon is said by the split's name in the labels.
+    notes = dict.fromkeys(row["note"].partition(";")[0] for row in rows)
+    axes.set_title("\n".join(notes), fontsize=9)
     return figure
