@@ -1,6 +1,7 @@
 """The text of the generated pages of the documentation: configs, reference, benchmarks."""
 
 import ast
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,9 @@ def configuration(conf: Path) -> str:
         "## The two programs\n",
     ]
     for path in sorted(conf.glob("*.yaml"), reverse=True):
-        parts.append(_option(path, f"`{path.stem}.yaml`: `python -m lcframework.{path.stem}`"))
+        program = (conf.parent / "lcframework" / f"{path.stem}.py").is_file()
+        use = f": `python -m lcframework.{path.stem}`" if program else ""
+        parts.append(_option(path, f"`{path.stem}.yaml`{use}"))
     folders = {path.name for path in conf.iterdir() if path.is_dir()}
     for group in [*(g for g in GROUPS if g in folders), *sorted(folders - set(GROUPS))]:
         parts.append(f"## {group}\n\n{GROUPS.get(group, '')}\n")
@@ -149,6 +152,25 @@ def benchmark_table(path: Path) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     where = f"{record['device']}; {packages}; commit {record['git']}, {record['date']}."
     return "\n".join(lines) + f"\n\nMeasured on: {where}\n"
+
+
+def csv_table(path: Path, columns: Sequence[str] = ()) -> str:
+    """A CSV file of benchmarks/results as a table: all columns, or those named."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = list(columns) or list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in rows:
+        lines.append("| " + " | ".join(_short(row[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if number.is_integer() else f"{number:.3f}"
 
 
 def comparison_table(path: Path) -> str:

@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from gym_files import ROWS, reference, reference_row, write
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from tape_files import write_jsonl
 
+from lcframework.data.tape.tasks import TASKS
 from lcframework.errors import ConfigError
 from lcframework.paths import conf_dir
 from lcframework.run.app import register
@@ -20,6 +23,7 @@ TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
 DENSE = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
 SQUEEZED = tuple(f"squeezed/{name}" for name in ("longbench", "prefix_qa", "kv_retrieval", "ruler"))
 BENCHMARKS = (*DENSE, *SQUEEZED)
+DOWNSTREAM = tuple(f"tape/{name}" for name in TASKS)
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
     "esm2_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -61,7 +65,14 @@ def test_every_experiment_is_known_to_the_tests():
         str(p.relative_to(conf_dir() / "experiment").with_suffix(""))
         for p in conf_dir().glob("experiment/**/*.yaml")
     }
-    evaluating = {"lcplm/evaluate", "lcplm/length_bins", "squeezed/documents", *BENCHMARKS}
+    evaluating = {
+        "lcplm/evaluate",
+        "lcplm/length_bins",
+        "lcplm/proteingym",
+        *DOWNSTREAM,
+        "squeezed/documents",
+        *BENCHMARKS,
+    }
     assert found == {*TRAINING, *evaluating}
 
 
@@ -151,6 +162,123 @@ def test_evaluation_by_length(tmp_path):
     assert kept["tables"]["loss_by_context"] == record["tables"]["loss_by_context"]
     with pytest.raises(ConfigError, match="length_edges=.*unsorted"):
         evaluate(composed("evaluate", *by_length, "callbacks.lengths.length_edges=[512,128]"))
+
+
+def test_evaluation_on_proteingym(tmp_path):
+    from lcframework.run.evaluate import evaluate
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "trainer.max_steps=1"]
+    train(composed("train", *small, "test=false", f"paths.run_dir={tmp_path}/run"))
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    scoring = [
+        "experiment=lcplm/proteingym",
+        f"checkpoint={tmp_path}/run",
+        f"paths.run_dir={tmp_path}/evaluation",
+    ]
+    record, _ = evaluate(composed("evaluate", *scoring, f"data.path={gym}"))
+    assert record["data"]["test"]["assays"] == 1
+    kept = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert kept["metrics"]["proteingym/spearman"] == record["metrics"]["proteingym/spearman"]
+    assert kept["tables"]["proteingym_setting"][0]["strategy"] == "masked-marginals"
+    assert (tmp_path / "evaluation" / "figures" / "proteingym.png").is_file()
+    with pytest.raises(ConfigError, match="data.path=DIR"):
+        evaluate(composed("evaluate", *scoring, f"paths.run_dir={tmp_path}/no_folder"))
+
+
+def tape_folder(folder):
+    """Every task's splits, small, with labels that fit."""
+    labels = {
+        "ss3": [0, 1, 2, -1, 0, 1, 2, 0], "fold_label": 3, "label": 1, "log_fluorescence": [1.5],
+        "stability_score": [0.5], "tertiary": [[float(i), 0.0, 0.0] for i in range(8)],
+    }  # fmt: skip
+    folder.mkdir()
+    for spec in TASKS.values():
+        for split in ("train", "valid", spec.tests[0]):
+            rows = [{"primary": word, spec.labels[0]: labels[spec.labels[0]]} for word in
+                    ("MKTAYIAK", "GGAVLIWC")]  # fmt: skip
+            write_jsonl(folder / f"{spec.stem}_{split}.jsonl", rows)
+    return folder
+
+
+@pytest.mark.parametrize("experiment", DOWNSTREAM)
+def test_downstream_tasks_from_a_checkpoint(experiment, tmp_path):
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "trainer.max_steps=1"]
+    train(composed("train", *small, "test=false", f"paths.run_dir={tmp_path}/run"))
+    overrides = [
+        f"experiment={experiment}",
+        f"checkpoint={tmp_path}/run",
+        f"data.path={tape_folder(tmp_path / 'tape')}",
+        "trainer.max_epochs=1",
+        f"paths.run_dir={tmp_path}/task",
+    ]
+    record, objects = train(composed("train", *overrides))
+    model = objects["task"].model
+    assert (model.d_model, len(model.blocks)) == (16, 1)  # the checkpoint's, not the default's
+    spec = TASKS[experiment.partition("/")[2]]
+    rows = record["tables"]["tape"]
+    assert {row["metric"] for row in rows} == {spec.metric} and len(rows) >= 2
+    assert all("rebuilt split" in row["note"] for row in rows)
+    kept = json.loads((tmp_path / "task" / "results.json").read_text())
+    assert kept["data"]["test"]["split"].startswith("rebuilt split")
+    assert (tmp_path / "task" / "figures" / "tape.png").is_file()
+
+
+def test_both_protocols_in_the_loop_as_the_readme_writes_them(tmp_path):
+    from lcframework.run.fit import train
+
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    record, objects = train(
+        composed(
+            "train",
+            "experiment=lcplm/pretrain",
+            "callbacks=[proteingym,tape_probe]",
+            f"callbacks.proteingym.path={gym}",
+            f"callbacks.tape_probe.path={tape_folder(tmp_path / 'tape')}",
+            "callbacks.tape_probe.every_n_steps=1",
+            *SMALL_MODELS["lcplm_tiny"],
+            "trainer.max_steps=2",
+            "test=false",
+            f"paths.run_dir={tmp_path}/run",
+        )
+    )
+    assert [row["step"] for row in record["tables"]["tape_probe_steps"]] == [1, 2]
+    assert [row["step"] for row in record["tables"]["proteingym_steps"]] == [2]
+    names = {type(callback).__name__ for callback in objects["callbacks"]}
+    assert {"ModelCheckpoint", "ExactResume", "ProteinGymInLoop", "TapeProbeInLoop"} <= names
+    assert (tmp_path / "run" / "figures" / "tape_probe.png").is_file()
+
+
+def test_proteingym_in_the_loop(tmp_path):
+    from lcframework.run.fit import train
+
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    record, _ = train(
+        composed(
+            "train",
+            "experiment=lcplm/quickstart",
+            *SMALL_MODELS["lcplm_tiny"],
+            "trainer.max_steps=3",
+            "test=false",
+            "callbacks=[proteingym]",
+            f"callbacks.proteingym.path={gym}",
+            "callbacks.proteingym.every_n_steps=2",
+            f"paths.run_dir={tmp_path}/run",
+        )
+    )
+    assert [row["step"] for row in record["tables"]["proteingym_steps"]] == [2, 3]
+    assert "proteingym/spearman" in (tmp_path / "run" / "metrics.csv").read_text().split("\n")[0]
 
 
 def test_questions_about_documents(tmp_path):

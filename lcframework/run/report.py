@@ -150,7 +150,8 @@ def _report_methods(paths: Sequence[str], records: Sequence[dict[str, Any]], tar
 def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, Any]]:
     """Print the comparison of runs and write `report.csv` and `report.png`; of runs that answered
     benchmarks `report_tasks.csv` and `report_tasks.png`, and of those that compared a method with
-    the dense model the files of `report_methods`.
+    the dense model the files of `report_methods`; of downstream tasks, averaged over seeds,
+    `report_downstream.csv` and `report_downstream.png`.
 
     Args:
         folders: run directories, or folders that hold some.
@@ -169,18 +170,25 @@ def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, An
     above = os.path.commonpath([folder.absolute().parent for folder in runs])
     paths = [os.path.relpath(folder.absolute(), above) for folder in runs]
     target = to or folders[0]
+    found: list[dict[str, Any]] = []
+    downstream = [bool(record["tables"].get("tape")) for record in records]
+    if any(downstream):
+        from lcframework.run.report_downstream import report_downstream
+
+        found += report_downstream(list(compress(records, downstream)), target)
     answered = [bool(record["tables"].get("tasks")) for record in records]
     if any(answered):
         from lcframework.run.report_tasks import report_tasks
 
-        found = report_tasks(
+        found += report_tasks(
             list(compress(runs, answered)),
             list(compress(paths, answered)),
             list(compress(records, answered)),
             target,
         )
         _report_methods(paths, records, target)
-        others = [not one for one in answered]
+    if any(downstream) or any(answered):
+        others = [not (one or other) for one, other in zip(downstream, answered, strict=True)]
         runs, paths = list(compress(runs, others)), list(compress(paths, others))
         records = list(compress(records, others))
         if not runs:
