@@ -117,7 +117,7 @@ class GenerationTask(pl.LightningModule):
         start = time.perf_counter()
         # The model computes in the dtype that it was loaded in, whatever the trainer's precision.
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            new = self._generate(given.ids, item)
+            new = self._generate(given, item)
         return GeneratedAnswer(
             self.tokenizer.decode(new, skip_special_tokens=True),
             "",
@@ -127,13 +127,17 @@ class GenerationTask(pl.LightningModule):
             time.perf_counter() - start,
         )
 
-    def _generate(self, ids: list[int], item: GenerationItem) -> list[int]:
-        given = torch.tensor([ids], device=self.device)
+    def inputs(self, given: ModelInput) -> dict[str, torch.Tensor]:
+        """What `generate` is given: `input_ids`, `attention_mask`, and `position_ids` where they
+        are not those that it would choose."""
+        ids = torch.tensor([given.ids], device=self.device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def _generate(self, given: ModelInput, item: GenerationItem) -> list[int]:
         ends = self._end_tokens(item.one_line)
         pad = self.tokenizer.pad_token_id
         found = self.model.generate(
-            given,
-            attention_mask=torch.ones_like(given),
+            **self.inputs(given),
             max_new_tokens=item.max_new_tokens,
             min_new_tokens=1 if item.one_line else None,
             eos_token_id=ends or None,
@@ -144,7 +148,7 @@ class GenerationTask(pl.LightningModule):
             top_p=None,
             top_k=None,
         )
-        return found[0, len(ids) :].tolist()
+        return found[0, len(given.ids) :].tolist()
 
     def _end_tokens(self, one_line: bool) -> list[int]:
         """The model's own end tokens; of a one-line answer also the tokenizer's and a line end."""
