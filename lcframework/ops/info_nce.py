@@ -4,6 +4,8 @@ arXiv 2411.05928).
 Shape letters: B pairs in the pool, D width.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,8 +55,6 @@ def info_nce_reference(
     excluded: set[tuple[int, int]] | None = None,
 ) -> float:  # fmt: skip
     """The same with loops over Python numbers, to be tested against."""
-    import math
-
     def cosine(a: list[float], b: list[float]) -> float:
         dot = sum(x * y for x, y in zip(a, b, strict=True))
         return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))

@@ -1,6 +1,7 @@
 """Retrievers: the chunks of one document ranked for one question. Each has an `identity`, which
 goes into the cache's key."""
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from lcframework.data.focused.example import QAExample
 from lcframework.errors import DataError
+
+# The library reports each index it builds: here one per document.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 class Retriever(Protocol):
