@@ -51,10 +51,7 @@ class LoRA:
         Raises:
             ConfigError: no layer has one of the names.
         """
-        if new_token is not None and not model.config.get_text_config().tie_word_embeddings:
-            rows = {"trainable_token_indices": {"embed_tokens": [new_token]}}
-        else:
-            rows = {} if new_token is None else {"trainable_token_indices": [new_token]}
+        rows = {} if new_token is None else {"trainable_token_indices": [new_token]}
         config = LoraConfig(
             r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias="none",  # type: ignore[arg-type]
             target_modules=list(self.targets), task_type="CAUSAL_LM", **rows,
@@ -83,21 +80,18 @@ def ensure_mask_token(model: Any, tokenizer: Any, token: str | None = None) -> t
     named = token or tokenizer.mask_token
     if named is not None:
         found = tokenizer.convert_tokens_to_ids(named)
-        if found is None or found not in tokenizer.all_special_ids and (
-            tokenizer.convert_ids_to_tokens(found) != named
-        ):
+        if found is None or tokenizer.convert_ids_to_tokens(found) != named:
             raise ConfigError(
                 f"task.mask_token={named!r} is no token of this model; leave it out to add {MASK}."
             )
         return found, False
     tokenizer.add_special_tokens({"mask_token": MASK})
     new = tokenizer.convert_tokens_to_ids(MASK)
-    rows = model.get_input_embeddings().weight
-    if new >= len(rows):
+    if new >= len(model.get_input_embeddings().weight):
         model.resize_token_embeddings(new + 1, mean_resizing=False)
-    rows = model.get_input_embeddings().weight
     with torch.no_grad():
-        rows[new] = rows[:new].float().mean(0).to(rows.dtype)
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[new] = layer.weight[:new].float().mean(0).to(layer.weight.dtype)
     return new, True
 
 
