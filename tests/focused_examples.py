@@ -51,7 +51,7 @@ def custom_rows(path, n=8):
     return path
 
 
-def nq_files(folder, questions=12):
+def nq_files(folder, questions=14):
     places = ["Oslo", "Rome", "Lima", "Kyoto", "Cairo", "Quito"]
     pages = [(f"Page {n}", f"The town {places[n % 6]} number {n} has {n + 100} bridges.")
              for n in range(questions)]  # fmt: skip

@@ -17,6 +17,10 @@ from lcframework.run.instantiate import instantiate
 
 SIZES = ("tiny", "2m", "8m", "35m", "130m", "340m", "790m", "1b4")
 TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
+# tests/test_focused_configs.py runs these.
+FOCUSED = tuple(
+    f"focused/{one}" for one in ("ablation", "custom", "distraction", "nqd", "qasper", "quality")
+)
 BENCHMARKS = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -40,7 +44,7 @@ def composed(name, *overrides):
 
 
 def every_group_choice():
-    skip = {"experiment", "hydra", "hparams_search"}
+    skip = {"experiment", "hydra", "hparams_search", "variant"}  # a variant is one of an experiment
     for folder in sorted(conf_dir().iterdir()):
         if folder.is_dir() and folder.name not in skip:
             for path in sorted(folder.glob("*.yaml")):
@@ -60,7 +64,7 @@ def test_every_experiment_is_known_to_the_tests():
         for p in conf_dir().glob("experiment/**/*.yaml")
     }
     evaluating = {"lcplm/evaluate", "lcplm/length_bins", "squeezed/documents", *BENCHMARKS}
-    assert found == {*TRAINING, *evaluating}
+    assert found == {*TRAINING, *evaluating, *FOCUSED}
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -14,7 +14,7 @@ from lcframework.models.focused.lora import ensure_mask_token
 from lcframework.models.focused.network import TwoViewNetwork
 from lcframework.models.focused.tokens import TRUNCATE, EncodedItem, encode_item
 from lcframework.models.focused.views import View, check_mode, focused_view, original_view
-from lcframework.tasks.generate import GenerationTask
+from lcframework.tasks.generate import GeneratedAnswer, GenerationTask
 
 CONTEXTS = ("original", "focused")
 
@@ -42,6 +42,8 @@ class FocusedGeneration(GenerationTask):
         view: what the focused view does with dropped tokens, see `models.focused.views.MODES`.
         answer_from: "original", or "focused": what retrieval keeps (retrieval at inference).
         mask_token: for view "mask"; see `ensure_mask_token`.
+        max_written: only the first so many items of each task get a written answer, of the others
+            the likelihood alone is measured; None: all.
 
     `test_step` returns `{"answer": GeneratedAnswer | None, "gold": (nats, tokens) | None}`: the
     teacher-forced loss of the first reference, summed over its tokens, and their number.
@@ -53,7 +55,7 @@ class FocusedGeneration(GenerationTask):
     def __init__(
         self, llm: tuple[Any, Any], template: str = "official", max_length: int | None = None,
         truncate: str = "end", view: str = "mask", answer_from: str = "original",
-        mask_token: str | None = None,
+        mask_token: str | None = None, max_written: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__(llm, template, None)
         check_mode(view, self.model.config)
@@ -68,7 +70,7 @@ class FocusedGeneration(GenerationTask):
                 "model: choose a smaller one, or null for all of them."
             )
         self.total, self.truncate = max_length or self.positions, truncate
-        self.view, self.answer_from = view, answer_from
+        self.view, self.answer_from, self.max_written = view, answer_from, max_written
         self.mask_id: int | None = None
         self.new_token = False
         if view == "mask" and self.needs_mask():
@@ -81,6 +83,7 @@ class FocusedGeneration(GenerationTask):
     def settings(self) -> dict[str, Any]:
         """Everything but the item that an answer depends on."""
         more = {"truncate": self.truncate, "answer_from": self.answer_from, "view": self.view}
+        more["max_written"] = self.max_written
         return {**super().settings(), **more, "max_length": self.total}
 
     def tokens(self, item: FocusedItem, answer: str | None, spare: int = 0) -> EncodedItem:
@@ -124,4 +127,8 @@ class FocusedGeneration(GenerationTask):
         if batch.key in self.skip:
             return {"answer": None, "gold": None}
         assert isinstance(batch, FocusedItem)
-        return {"answer": self(batch), "gold": self.gold_loss(batch)}
+        if self.max_written is None or batch.number < self.max_written:
+            return {"answer": self(batch), "gold": self.gold_loss(batch)}
+        given = self.encode(batch)
+        answer = GeneratedAnswer(None, "max_written", len(given.ids), given.truncated, 0, 0.0)
+        return {"answer": answer, "gold": self.gold_loss(batch)}

@@ -163,6 +163,13 @@ def test_any_model_can_be_tested(tmp_path, answer_from):
     assert nats > 0 and tokens == len(" Rome") + 1
 
 
+def test_only_some_answers_are_written():
+    one = FocusedGeneration(llm(), "never", max_written=1)
+    assert one.test_step(item(1), 0)["answer"].text is None
+    assert one.test_step(item(0), 0)["answer"].text is not None
+    assert one.test_step(item(5), 0)["gold"][0] > 0
+
+
 def test_truncated_items_count_and_lose_their_pair():
     one = FocusedQATask(llm(), template="never", max_length=150)
     pair = one.pair(item(0, (3,)))

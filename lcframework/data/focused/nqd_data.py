@@ -120,7 +120,7 @@ class NQdDataModule(FocusedDataModule):
     def _shuffled(
         self, split: str, questions: list[NQQuestion], pool: list[Passage]
     ) -> list[QAExample]:
-        most = max(self.train_documents)
+        most = max(self.train_documents) - (not self.no_gold)
         found = []
         for one, hard in zip(questions, self.distractors.draw(questions, pool, most), strict=True):
             draw = random.Random(f"{self.split_seed}/{split}/{one.name}")

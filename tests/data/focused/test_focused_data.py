@@ -26,7 +26,7 @@ REAL = Path(os.environ.get("LCF_REAL_DATA", "../shared/data")) / "qa"
 def nqd(folder, cache=True, **options):
     rule = Retrieval(BM25(), top_k=1, cache_dir=str(folder / "cache"))
     given = {
-        "split_sizes": (6, 2, 4), "train_documents": (2, 3), "test_documents": (3, 2),
+        "split_sizes": (6, 4, 4), "train_documents": (2, 3), "test_documents": (3, 2),
         "retrieval": rule, "pool_size": 2,
     }  # fmt: skip
     return NQdDataModule(*nq_files(folder), **given | options)
@@ -45,14 +45,13 @@ def leaks(module):
         seen[split] |= {f"title {p.title}" for p in [*pool, *(q.gold for q in questions)]}
         seen[split] |= {words(p.text) for p in [*pool, *(q.gold for q in questions)]}
         for item in module.examples(split):
-            lines = item.document.split("\n")
-            seen[split] |= {words(line.split(") ", 1)[1]) for line in lines}
+            seen[split] |= {words(text.split("](Title: ")[1]) for text in item.chunk_texts}
     return [one & two for name, one in seen.items() for other, two in seen.items() if name < other]
 
 
 def test_nqd_splits_share_nothing(tmp_path):
     module = nqd(tmp_path)
-    assert [len(module.part(name)[0]) for name in ("train", "valid", "test")] == [6, 2, 4]
+    assert [len(module.part(name)[0]) for name in ("train", "valid", "test")] == [6, 4, 4]
     assert not any(leaks(module))
 
 
@@ -292,7 +291,7 @@ def test_prompt_templates(tmp_path):
         ("{{ document }}{{ document }} {{ question }}", "exactly once"),
         ("{{ document }} {{ query }}", "query"),
         ("{{ document", "not a Jinja template"),
-        ("{{ document }}{{ question.__class__.__mro__ }}", ""),
+        ("{{ document }}{{ question.__class__.__mro__ }}", "unsafe"),
     ]:
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
