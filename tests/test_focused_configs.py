@@ -63,7 +63,9 @@ def test_every_variant_runs_one_batch(variant, tmp_path, model):
     extra = ["data.pool_size=2", "debug=fdr", f"variant={variant}"]
     record, objects = run("focused/ablation", tmp_path, [*nqd(tmp_path, model), *extra])
     weights = objects["task"].weights
-    assert (weights.contrast == 0) == (variant in ("vanilla", "vanilla_retrieval", "augmentation", "raft"))
+    assert (weights.contrast == 0) == (
+        variant in ("vanilla", "vanilla_retrieval", "augmentation", "raft")
+    )
     assert (weights.original == 0) == (variant == "contrast")
     assert (weights.focused > 0) == (variant == "augmentation")
     assert (objects["task"].answer_from == "focused") == (variant == "vanilla_retrieval")

@@ -55,6 +55,7 @@ def info_nce_reference(
     excluded: set[tuple[int, int]] | None = None,
 ) -> float:  # fmt: skip
     """The same with loops over Python numbers, to be tested against."""
+
     def cosine(a: list[float], b: list[float]) -> float:
         dot = sum(x * y for x, y in zip(a, b, strict=True))
         return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))

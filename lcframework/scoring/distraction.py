@@ -41,8 +41,8 @@ def heat_map(rows: Sequence[Row]) -> list[dict[str, Any]]:
     its 95% interval over questions.
 
     Returns:
-        Rows of `documents`, `gold_at`; `score`, `low`, `high` in percent over the `written` answers,
-        None without any; `gold_nats` over all `n`.
+        Rows of `documents`, `gold_at`; `score`, `low`, `high` in percent over the `written`
+        answers, None without any; `gold_nats` over all `n`.
     """
     table = []
     for key in sorted({place_of(row["task"]) or (1, 0) for row in rows}):

@@ -6,7 +6,6 @@ from lcframework.scoring.containment import LETTER
 from lcframework.scoring.longbench.token_f1 import normalize, qa_f1
 
 
-
 def best_subspan_em(prediction: str, references: Sequence[str]) -> float:
     """1 if one of the normalised references is a part of the normalised prediction, else 0
     (`metrics.py` of nelson-liu/lost-in-the-middle). It favours long predictions.

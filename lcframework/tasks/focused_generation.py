@@ -83,8 +83,8 @@ class FocusedGeneration(GenerationTask):
     def settings(self) -> dict[str, Any]:
         """Everything but the item that an answer depends on."""
         more = {"truncate": self.truncate, "answer_from": self.answer_from, "view": self.view}
-        more["max_written"] = self.max_written
-        return {**super().settings(), **more, "max_length": self.total}
+        written = {"max_length": self.total, "max_written": self.max_written}
+        return {**super().settings(), **more, **written}
 
     def tokens(self, item: FocusedItem, answer: str | None, spare: int = 0) -> EncodedItem:
         """The item's token ids, truncated."""

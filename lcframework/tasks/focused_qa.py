@@ -125,8 +125,8 @@ class FocusedQATask(FocusedGeneration):
         """
         if self.trainer.precision == "16-mixed":
             raise ConfigError(
-                "Focused Learning clips gradients by hand, which trainer.precision=16-mixed scales: "
-                "choose bf16-mixed, bf16-true or 32-true."
+                "Focused Learning clips gradients by hand, which trainer.precision=16-mixed "
+                "scales: choose bf16-mixed, bf16-true or 32-true."
             )
         self.network.train()
 
@@ -178,7 +178,9 @@ class FocusedQATask(FocusedGeneration):
         self.log_dict(values, batch_size=size)
 
     def _stop_if_not_finite(self, losses: StepLosses, batch: FocusedBatch) -> None:
-        values = [one for one in (losses.original, losses.focused, losses.contrast) if one is not None]
+        values = [
+            one for one in (losses.original, losses.focused, losses.contrast) if one is not None
+        ]
         bad = not all(bool(torch.isfinite(one)) for one in values)
         if not self.trainer.strategy.reduce_boolean_decision(bad, all=False):
             return
@@ -201,7 +203,7 @@ class FocusedQATask(FocusedGeneration):
                 rows["focused"].append(self.network(pair.focused, answer_loss=False)[0])
         if rows["focused"]:
             both = [torch.stack(rows[side]) for side in ("original", "focused")]
-            value, _ = contrastive(*both, self.network.log_scale, pairs, self.weights)
+            value, _ = contrastive(both[0], both[1], self.network.log_scale, pairs, self.weights)
             self.val_contrast.update(value)
 
     def on_validation_epoch_end(self) -> None:

@@ -1,9 +1,9 @@
-"""One optimizer step's gradients over a pool of pairs, in the memory of the pool or of one sequence.
+"""A step's gradients over a pool of pairs, in the memory of the pool or of one sequence.
 
 The contrastive loss couples all pairs of a step, so plain gradient accumulation changes it: with
 one pair at a time it is 0. Gradient caching (Gao et al., arXiv 2101.06983; luyug/GradCache) runs
-every sequence twice: without gradients for its embedding, and, once the loss's gradient with respect
-to all embeddings is known, again with it. The second run draws the same random numbers.
+every sequence twice: without gradients for its embedding, and, once the loss's gradient with
+respect to all embeddings is known, again with it. The second run draws the same random numbers.
 
 Shape letters: B pairs of a rank, W ranks, E width of an embedding.
 """
@@ -133,7 +133,8 @@ def contrastive(
     if not (count > 0).any():
         raise DataError(
             f"No pair of a batch of {len(about)} has a negative: all are of one question, or left "
-            "out of the contrastive loss. Give a larger data.pool_size, or see data.retrieval.on_miss."
+            "out of the contrastive loss. Give a larger data.pool_size, or see "
+            "data.retrieval.on_miss."
         )
     loss = info_nce(sides[0][takes], sides[1][takes], log_scale, excluded)
     return loss, float(count[count > 0].float().mean())
@@ -185,10 +186,11 @@ def direct_step(
     contrast, negatives = None, 0.0
     if weights.contrast:
         rows = [torch.stack(embedded[side]) for side in ("original", "focused")]
-        contrast, negatives = contrastive(*rows, network.log_scale, pairs, weights)
-        # The temperature is in the loss of every rank alike: unlike the embeddings it is not scaled.
-        fixed, _ = contrastive(*(one.detach() for one in rows), network.log_scale, pairs, weights)
-        moved, _ = contrastive(*rows, network.log_scale.detach(), pairs, weights)
+        contrast, negatives = contrastive(rows[0], rows[1], network.log_scale, pairs, weights)
+        # The temperature is in the loss of every rank alike: it is not scaled.
+        still = [one.detach() for one in rows]
+        fixed, _ = contrastive(still[0], still[1], network.log_scale, pairs, weights)
+        moved, _ = contrastive(rows[0], rows[1], network.log_scale.detach(), pairs, weights)
         loss = loss + weights.contrast * (world * moved + fixed)
     assert isinstance(loss, Tensor)
     backward(loss)
@@ -226,9 +228,7 @@ def cached_step(
     """
     tokens, world = _token_count(pairs, network.device), ranks()
     needs = _needs(weights)
-    plan = [
-        (n, side) for n in range(len(pairs)) for side, (wanted, _) in needs.items() if wanted
-    ]
+    plan = [(n, side) for n in range(len(pairs)) for side, (wanted, _) in needs.items() if wanted]
     states: dict[tuple[int, str], RandomState] = {}
     gradients: dict[str, Tensor] = {}
     contrast, negatives, scale_gradient = None, 0.0, None
@@ -236,9 +236,7 @@ def cached_step(
         rows = _embeddings(network, pairs, plan, states)
         after = RandomState(network.device)
         scale = network.log_scale.detach().requires_grad_()
-        contrast, negatives = contrastive(
-            rows["original"], rows["focused"], scale, pairs, weights
-        )
+        contrast, negatives = contrastive(rows["original"], rows["focused"], scale, pairs, weights)
         leaves = [rows["original"], rows["focused"], scale]
         first, second, scale_gradient = torch.autograd.grad(contrast, leaves)
         gradients = {"original": first, "focused": second}

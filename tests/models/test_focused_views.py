@@ -144,7 +144,9 @@ def test_network_equals_the_whole_model(family, pooling):
         out = model(**view.inputs("cpu"), use_cache=False, output_hidden_states=True)
     state, first = out.hidden_states[-1][0], view.prompt_tokens
     logp = out.logits[0, first - 1 : -1].log_softmax(-1)
-    assert loss.item() == pytest.approx(-logp.gather(1, view.ids_N[first:, None]).sum().item(), 1e-4)
+    assert loss.item() == pytest.approx(
+        -logp.gather(1, view.ids_N[first:, None]).sum().item(), 1e-4
+    )
     seen = view.attended_N[:first].bool()
     wanted = {
         "last_prompt": state[first - 1],

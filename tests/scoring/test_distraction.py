@@ -16,7 +16,8 @@ def row(question, task, score, answer="x", nats=1.0):
 ROWS = [
     row("a", "gold only", 1, "Rome", 0.5), row("b", "gold only", 1, "Oslo", 0.5),
     row("c", "gold only", 0, "?", 2.0),
-    row("a", "10 docs, gold at 0", 1, "the Rome!", 0.75), row("a", "10 docs, gold at 9", 0, "Lima", 1.5),
+    row("a", "10 docs, gold at 0", 1, "the Rome!", 0.75),
+    row("a", "10 docs, gold at 9", 0, "Lima", 1.5),
     row("b", "10 docs, gold at 0", 0, "Lima", 0.75), row("b", "10 docs, gold at 9", 0, "Lima", 1.5),
     row("c", "10 docs, gold at 0", 1, "yes", 2.0), row("c", "10 docs, gold at 9", 0, "?", 2.0),
 ]  # fmt: skip
@@ -39,8 +40,8 @@ def test_gap_flips_and_map():
 
 
 def test_calibration():
-    rows = [row("a", "gold only", 1, nats=-math.log(0.9)), row("b", "gold only", 0, nats=-math.log(0.9)),
-            row("c", "gold only", 0, nats=-math.log(0.1))]  # fmt: skip
+    given = [("a", 1, 0.9), ("b", 0, 0.9), ("c", 0, 0.1)]
+    rows = [row(name, "gold only", score, nats=-math.log(p)) for name, score, p in given]
     table, error = calibration(rows)
     assert [(one["n"], one["score"]) for one in table] == [(1, 0), (2, 0.5)]
     assert error == pytest.approx((0.1 + 2 * 0.4) / 3)

@@ -1,4 +1,4 @@
-"""The Focused Learning task under Lightning: it learns, resumes exactly, refuses, saves adapters."""
+"""The Focused Learning task: it learns, resumes exactly, refuses, saves adapters."""
 
 import lightning.pytorch as pl
 import pytest
@@ -192,8 +192,8 @@ def test_refusals(tmp_path):
         Weights(0, 0, 0)
     with pytest.raises(DataError, match="do not fill one pool of 50"):
         trainer(tmp_path).fit(task(), datamodule=data(tmp_path, pool_size=50))
+    rule = Retrieval(BM25(), top_k=9, cache_dir=str(tmp_path))
     with pytest.raises(DataError, match="no pair of views is left"):
-        rule = Retrieval(BM25(), top_k=9, cache_dir=str(tmp_path))
         trainer(tmp_path).fit(task(), datamodule=data(tmp_path, retrieval=rule))
 
 

@@ -92,8 +92,8 @@ class FocusedDataModule(GenerationDataModule):
         if name == "train" and counts["dropped"] == len(examples):
             raise DataError(
                 f"{self.inputs.get(name)}: no pair of views is left to contrast: {counts['short']} "
-                f"of {len(examples)} documents have {self.retrieval.top_k} chunks or fewer, so that "
-                "both views are equal. Choose a smaller data.retrieval.top_k or chunk size."
+                f"of {len(examples)} documents have {self.retrieval.top_k} chunks or fewer, so "
+                "that both views are equal. Choose a smaller data.retrieval.top_k or chunk size."
             )
         template, places = PromptTemplate(self.prompt), dict[str, int]()
         items = []

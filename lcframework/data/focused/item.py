@@ -93,7 +93,9 @@ class PromptTemplate:
                 document=DOCUMENT, question=question, options=list(options)
             )
         except TemplateError as error:
-            raise ConfigError(f"{self.path}: {error}. Known: document, question, options.") from error
+            raise ConfigError(
+                f"{self.path}: {error}. Known: document, question, options."
+            ) from error
         parts = text.split(DOCUMENT)
         if len(parts) != 2 or question not in parts[1]:
             raise ConfigError(

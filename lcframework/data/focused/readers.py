@@ -95,7 +95,9 @@ def read_quality(path: str | Path, chunker: Chunker) -> list[QAExample]:
     return examples
 
 
-def read_qasper(path: str | Path, training: bool, chunker: Chunker | None = None) -> list[QAExample]:
+def read_qasper(
+    path: str | Path, training: bool, chunker: Chunker | None = None
+) -> list[QAExample]:
     """Qasper (Dasigi et al., NAACL 2021), the official JSON of one split.
 
     Chunks are the paper's paragraphs (its evidence units), the abstract first. Reference texts are

@@ -51,10 +51,11 @@ class LoRA:
         Raises:
             ConfigError: no layer has one of the names.
         """
-        rows = {} if new_token is None else {"trainable_token_indices": [new_token]}
+        rows = None if new_token is None else [new_token]
         config = LoraConfig(
             r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias="none",  # type: ignore[arg-type]
-            target_modules=list(self.targets), task_type="CAUSAL_LM", **rows,
+            target_modules=list(self.targets), task_type="CAUSAL_LM",
+            trainable_token_indices=rows,
         )  # fmt: skip
         try:
             return get_peft_model(model, config)  # type: ignore[return-value]

@@ -51,7 +51,8 @@ def encode_item(
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigError(
             f"{tokenizer.name_or_path or 'The tokenizer'} does not say which characters a token "
-            "stands for (no fast tokenizer), which the two views need: convert it to tokenizer.json."
+            "stands for (no fast tokenizer), which the two views need: convert it to "
+            "tokenizer.json."
         )
     text, start = _written(tokenizer, item, chat)
     found = tokenizer(text, add_special_tokens=not chat, return_offsets_mapping=True)

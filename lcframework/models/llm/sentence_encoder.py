@@ -1,4 +1,4 @@
-"""Sentence embeddings of any encoder that transformers knows, as `lcf models get minilm` fetches."""
+"""Sentence embeddings of any encoder of transformers, such as `lcf models get minilm` fetches."""
 
 from pathlib import Path
 
@@ -49,15 +49,15 @@ class SentenceEncoder:
             )
         except (OSError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            raise CheckpointError(f"{where} cannot be loaded by transformers: {first[0]}") from error
+            raise CheckpointError(
+                f"{where} cannot be loaded by transformers: {first[0]}"
+            ) from error
         self._device = find_device(device)
         self._model = model.eval().to(self._device)
         positions = getattr(model.config, "max_position_embeddings", None)
         self._max = min(one for one in (max_tokens, positions, 10**6) if one)
         self._pooling, self._batch = pooling, batch_size
-        self.identity = (
-            f"{Path(path).name} {model_fingerprint(model)} {pooling} {self._max} tokens"
-        )
+        self.identity = f"{Path(path).name} {model_fingerprint(model)} {pooling} {self._max} tokens"
 
     def __call__(self, texts: list[str]) -> NDArray[np.float32]:
         """(n, width) rows of norm 1, in the order of the texts."""
