@@ -6,6 +6,8 @@
 * the tables of benchmarks: a line `<!-- benchmark: NAME -->` in a page becomes the table of
   benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them; their pictures lie beside the
   pages;
+* tables of `lcf context compare`: `<!-- squeezed comparison: NAME -->` from
+  benchmarks/results/runs/NAME.json;
 * tables and pictures of the page on circuits (`<!-- circuits: NAME -->`), by docs_circuits.py.
 
 The navigation is made here too: a page under docs/ that no list below names is added by itself.
@@ -88,6 +90,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = re.sub(
         r"<!-- benchmark: (\S+) -->",
         lambda match: docs_pages.benchmark_table(results / f"{match.group(1)}.json"),
+        markdown,
+    )
+    markdown = re.sub(
+        r"<!-- squeezed comparison: (\S+) -->",
+        lambda match: docs_pages.comparison_table(results / "runs" / f"{match.group(1)}.json"),
         markdown,
     )
     markdown = re.sub(

@@ -152,6 +152,40 @@ def benchmark_table(path: Path) -> str:
     return "\n".join(lines) + f"\n\nMeasured on: {where}\n"
 
 
+def comparison_table(path: Path) -> str:
+    """A comparison.json of `lcf context compare` as a table, with what was compared.
+
+    Raises:
+        FileNotFoundError: there is no such comparison.
+    """
+    record = json.loads(path.read_text())
+    context, build = record["context"], record["context"]["build_seconds"]
+    lines = [
+        "| sparsity | read for question | read for answer | KV budget | first token | each further "
+        "token | same next token | recall | mass |",
+        "|---|" + "---:|" * 8,
+    ]
+    for row in record["settings"]:
+        quality = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("recall", "mass")]
+        cells = (
+            row["setting"].removeprefix("sparsity "),
+            f"{row['kept_question']:.0%}",
+            f"{row['kept_answer']:.0%}",
+            f"{row['budget']:.2f}",
+            f"{row['first_token_s']:.2f} s",
+            f"{row['ms_per_token']:.0f} ms",
+            f"{row['same_next_token']:.0%}",
+            *quality,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    about = (
+        f"{context['model']}, {context['dtype']}, {context['tokens']:,} tokens, on "
+        f"{context['device']} with {context['threads']} thread(s). Reading the document took "
+        f"{build['read_s']:.0f} s, clustering it {build['cluster_s']:.1f} s."
+    )
+    return "\n".join(lines) + f"\n\n{about}\n"
+
+
 def all_benchmarks(results: Path) -> str:
     """Every result file with what its benchmark says of itself."""
     parts = []

@@ -1,6 +1,7 @@
 """Settings every test needs before anything imports Triton."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ import torch
 if not torch.cuda.is_available():
     # Triton's own library is interpreted or compiled once and for all when it is imported.
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def interrupts_are_heeded():
+    """Ctrl-C as in a terminal: a script's background job starts pytest with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

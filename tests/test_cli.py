@@ -45,6 +45,12 @@ def test_composition_needs_no_torch_and_is_quick():
     assert time.monotonic() - started < 20  # a hang, not a speed claim
 
 
+def test_the_command_runs_as_a_module_too():
+    done = call("-m", "lcframework.cli.main", "data", "list")
+    assert done.returncode == 0
+    assert "uniref50" in done.stdout
+
+
 def test_unknown_override_fails_and_is_named():
     done = call("-m", "lcframework.train", "model.widht=3")
     assert done.returncode != 0

@@ -25,7 +25,8 @@ class SaveOnInterrupt(pl.Callback):
     """Saves a checkpoint after the optimizer step in which a signal arrived, then stops.
 
     A second signal acts as if this callback were not there. Outside the training loop, and where
-    Python runs training outside its main thread, signals act as ever.
+    Python runs training outside its main thread, signals act as ever; one that the process was
+    started to ignore (`nohup`, a job in the background of a script) stays ignored.
 
     Args:
         dirpath: the folder of the run's checkpoints.
@@ -44,7 +45,8 @@ class SaveOnInterrupt(pl.Callback):
         """Take the signals over."""
         self._signum, self._speaks = None, trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():
-            self._earlier = {one: signal.signal(one, self._note) for one in SIGNALS}
+            heeded = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+            self._earlier = {one: signal.signal(one, self._note) for one in heeded}
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self._signum = signum

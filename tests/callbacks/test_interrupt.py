@@ -71,3 +71,10 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
     assert isinstance(stopped.value.__context__, KeyboardInterrupt)
     assert not (tmp_path / "checkpoints").exists()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning leaves it ignored
+
+
+def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `nohup` or a script's background job does
+    fit(tmp_path, Send(7, signal.SIGINT))
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    assert not (tmp_path / "checkpoints").exists()

@@ -94,10 +94,9 @@ def test_channels_over_several_tiles_and_segments_over_several_items(split, monk
     compare([0, 20, 21, 30], 70, 3, torch.float32, True, 2e-5)
 
 
-@pytest.mark.parametrize("together", [0, 10**9], ids=["one program", "two programs"])
-def test_both_directions_in_one_program_or_two(together, monkeypatch):
-    monkeypatch.setattr(host, "TOGETHER", together)
-    compare([0, 20, 21], 66, 3, torch.float32, True, 2e-5)
+@pytest.mark.parametrize("cu", [[0, 20, 21], [0, 1], [0, 2, 5]], ids=str)
+def test_directions_that_meet_on_a_token_or_between_two(cu):
+    compare(cu, 66, 3, torch.float32, True, 2e-5)
 
 
 def test_without_softplus():

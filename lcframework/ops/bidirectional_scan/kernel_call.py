@@ -16,14 +16,9 @@ from lcframework.ops.bidirectional_scan.work_items import WorkItems, work_items
 SPAN = 256
 """Steps after which the backward pass starts its running sums anew."""
 TILE = 64
-"""Channels of one program, which is one warp."""
-BY_FMA = 0
-"""States whose exponentials the forward kernels make by multiply-adds instead of the
-special-function unit. None: on an H200 one or two were slower."""
-FORWARD_UNROLL, APART_UNROLL, REPLAY_UNROLL, ADJOINT_UNROLL = 1, 2, 1, 1
-"""Steps in a loop's body; the second for forward programs of one direction, of which few run."""
-FORWARD_REGISTERS, REPLAY_REGISTERS, ADJOINT_REGISTERS = 128, 168, 232
-"""Registers per thread: as many as leave sixteen, twelve and eight warps on a multiprocessor."""
+"""Channels of one warp."""
+FORWARD_REGISTERS, BACKWARD_REGISTERS = 128, 168
+"""Registers per thread: as many as leave four and three warps to a multiprocessor's quarter."""
 LOG2_E = 1.4426950408889634
 
 
@@ -103,33 +98,27 @@ class Call:
         """Room for `count` vectors over channels per direction: (2, count, E) float32."""
         return self.x.new_empty(2, count, self.E, dtype=torch.float32)
 
-    def forward_walk(self, *others: Tensor, unroll: int = FORWARD_UNROLL) -> dict:
+    def forward_walk(self, *others: Tensor, warps: int = 1) -> dict:
         """Keyword arguments of the forward kernels that walk; `others` are rows of channels that
         they read beside x and dt."""
-        # Without softplus a step may be negative, a decay above 1.
-        poly = BY_FMA if self.softplus and self.fast else 0
-        return {"POLY": poly, **self._walk(unroll, FORWARD_REGISTERS, others, 4, 0)}
+        return {**self._walk(FORWARD_REGISTERS, others, 4, 0), "num_warps": warps}
 
-    def backward_walk(self, unroll: int, registers: int, dy: Tensor, wide: int) -> dict:
+    def backward_walk(self, dy: Tensor, wide: int) -> dict:
         """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside
         maps, x, dt and dy."""
         brief = self.fast and self.x.dtype == torch.bfloat16 and self.NP <= 16
-        common = self._walk(unroll, registers, (dy,), 3, wide)
-        return {"SPAN": SPAN, "BRIEF": brief, **common}
+        common = self._walk(BACKWARD_REGISTERS, (dy,), 3, wide)
+        return {"SPAN": SPAN, "BRIEF": brief, **common, "num_warps": 1}
 
-    def _walk(
-        self, unroll: int, registers: int, others: Sequence[Tensor], rows: int, wide: int
-    ) -> dict:
+    def _walk(self, registers: int, others: Sequence[Tensor], rows: int, wide: int) -> dict:
         size = self.x.element_size()
         slot = 8 * self.NP + rows * TILE * size + wide
         return {
             "SOFTPLUS": self.softplus,
             "N": self.NP,
-            "UNROLL": unroll,
             "FAST": self.fast,
             "STAGED": self.fast and self._aligned(self.x, self.dt, *others),
             "SLOT": max(512, 1 << (slot - 1).bit_length()),
-            "num_warps": 1,
             **({"maxnreg": registers} if self.fast else {}),
         }
 

@@ -20,12 +20,6 @@ import torch
 from torch import Tensor
 
 from lcframework.ops.bidirectional_scan.kernel_call import (
-    ADJOINT_REGISTERS,
-    ADJOINT_UNROLL,
-    APART_UNROLL,
-    FORWARD_UNROLL,
-    REPLAY_REGISTERS,
-    REPLAY_UNROLL,
     TILE,
     Call,
     columns_of,
@@ -35,9 +29,6 @@ from lcframework.ops.bidirectional_scan.kernel_call import (
 )
 from lcframework.ops.bidirectional_scan.work_items import item_count, lengths_for
 
-TOGETHER = 2
-"""Programs per multiprocessor quarter from which on one forward program takes both directions.
-Fewer do not hide their latencies: then each direction gets a program of its own."""
 MOST_STATES = 32
 GATE_ROWS, GATE_CHANNELS = 4, 256
 LN_2 = 0.6931471805599453
@@ -86,21 +77,12 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
     y = torch.empty_like(out) if keep and z is not None else out
     last = call.states(items.count) if want_finals else dummy
     gate = out if z is None else z
-    apart = call.items.count * call.grid()[0] < TOGETHER * quarters(call.x.device)
-    written = call.x.new_empty(2, call.T, call.E) if apart else y
-    options = {"GATE": z is not None, "KEEP": keep or z is None}
-    kernels.scan_kernel[call.grid(2 if apart else 1)](
-        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, gate, written, out,
+    kernels.scan_kernel[call.grid(1)](
+        call.x, call.dt, call.bias, call.rate, call.maps, call.skip, gate, y, out,
         dummy if entering is None else entering, last, items.bounds, items.order, call.T, call.E,
-        gate.stride(0), items.count, ENTER=entering is not None, LAST=want_finals, APART=apart,
-        **({"GATE": False, "KEEP": True} if apart else options),
-        **call.forward_walk(written, gate, unroll=APART_UNROLL if apart else FORWARD_UNROLL),
+        gate.stride(0), items.count, ENTER=entering is not None, LAST=want_finals,
+        GATE=z is not None, KEEP=keep or z is None, **call.forward_walk(y, gate, warps=2),
     )  # fmt: skip
-    if apart:
-        kernels.sum_kernel[(-(-call.E // GATE_CHANNELS), -(-call.T // GATE_ROWS))](
-            written, gate, y, out, call.T, call.E, gate.stride(0), **options,
-            ROWS=GATE_ROWS, BE=GATE_CHANNELS, FAST=call.fast, num_warps=4,
-        )  # fmt: skip
     finals = None
     if want_finals:
         ends = torch.stack([last[0, items.first[1:] - 1], last[1, items.first[:-1]]])
@@ -189,7 +171,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
         call.x, call.dt, call.bias, call.rate, call.maps, dy, q, dC, span_state, span_step, d_rate,
         call.rate if entering is None else entering, items.bounds, items.spans, items.order,
         call.T, call.E, items.count, items.n_spans,
-        ENTER=entering is not None, **call.backward_walk(REPLAY_UNROLL, REPLAY_REGISTERS, dy, 0),
+        ENTER=entering is not None, **call.backward_walk(dy, 0),
     )  # fmt: skip
     dx, ddt = torch.empty_like(call.x), torch.empty_like(call.dt)
     d_bias, d_skip = call.vectors(items.count), call.vectors(items.count)
@@ -199,7 +181,7 @@ def run_backward(call: Call, dy, entering, end, want_initial: bool) -> tuple:
         call.rate if leaving is None else leaving, dx, ddt, dB, d_rate, d_bias, d_skip, arriving,
         items.bounds, items.spans, items.order, call.T, call.E, items.count, items.n_spans,
         LEAVE=leaving is not None, ARRIVE=want_initial,
-        **call.backward_walk(ADJOINT_UNROLL, ADJOINT_REGISTERS, dy, 4 * TILE),
+        **call.backward_walk(dy, 4 * TILE),
     )  # fmt: skip
     dA = d_rate.sum(1)[:, : call.N].transpose(1, 2) * LN_2
     d_initial = None

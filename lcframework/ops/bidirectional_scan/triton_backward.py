@@ -23,7 +23,7 @@ import triton.language as tl
 from lcframework.ops.bidirectional_scan.triton_forward import item_bounds, state_offset
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
-    decay_of,
+    exp2,
     halves,
     halves_of_states,
     load_maps,
@@ -36,9 +36,12 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
-    maps_from,
+    channels,
+    number,
     pair_from,
+    put_states,
     ring_address,
     send_first,
     sources_of,
@@ -64,7 +67,7 @@ def backward_sizes(states, size, wide):
 @triton.jit
 def replay_state(step, u, weight, rate, h, acc, q, B, C, FAST: tl.constexpr):
     """One state of one step of the first walk: (h, acc, q)."""
-    decayed = decay_of(step * rate, False, FAST) * h
+    decayed = exp2(step * rate, FAST) * h
     seen = C * decayed
     return decayed + u * B, acc + weight * seen, q + rate * seen
 
@@ -75,7 +78,7 @@ def replay_kernel(
     order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, N: tl.constexpr, SPAN: tl.constexpr,
-    UNROLL: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr, STAGED: tl.constexpr,
+    FAST: tl.constexpr, BRIEF: tl.constexpr, STAGED: tl.constexpr,
     SLOT: tl.constexpr,
 ):  # fmt: skip
     """First walk over one item, direction and 64 channels: q (2, T, E), shares of dC (tiles, 2, T,
@@ -100,6 +103,7 @@ def replay_kernel(
     a0 = zero_states(add0, N)
     a1 = zero_states(add0, N)
     ones = columns(lane, BRIEF)
+    rates_at = 0
     stride = sense * E
     x_at, dt_at, dy_at, q_at = x + row * E, dt + row * E, dy + first * E, q + row * E
     maps_at, dC_at = maps + row * (2 * N), dC + (tile.to(tl.int64) * 2 * T + row) * N
@@ -111,21 +115,25 @@ def replay_kernel(
         long = stride * SIZE
         sources, sizes = sources_of(bases, (8 * N, room, room, room), SIZES, lane)
         strides = strides_of((sense * (8 * N), long, long, long), SIZES, lane)
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
+        rates_at = ring + DEPTH * SLOT
+        put_states(rates_at, r0, r1, lane, N)
         sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
     span = d * n_spans + tl.load(spans + item).to(tl.int64)
     for start in range(0, steps, SPAN):
         S0 = add0 * 0.0
         S1 = add0 * 0.0
-        for i in tl.range(start, tl.minimum(start + SPAN, steps), loop_unroll_factor=UNROLL):
+        for i in range(start, tl.minimum(start + SPAN, steps)):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
-                BC = maps_from(slot, 2 * N)
+                Bs, Cs = (), ()
                 x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
                 dy0, dy1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
             else:
-                BC = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+                slot = 0
+                Bs = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+                Cs = Bs
                 x0, x1 = load_pair(x_at + i * stride, e, inside)
                 raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
                 dy0, dy1 = load_pair(dy_at + i * stride, e, inside)
@@ -146,13 +154,13 @@ def replay_kernel(
             factors = packed(dy0, dy1, BRIEF)
             sums = no_sums(S0, BRIEF)
             waiting = ()
+            rates = (r0, r1)
             for n in tl.static_range(N):
-                state0, acc0, q0 = replay_state(
-                    step0, u0, w0, r0[n], h0[n], a0[n], q0, BC[n], BC[N + n], FAST
-                )
-                state1, acc1, q1 = replay_state(
-                    step1, u1, w1, r1[n], h1[n], a1[n], q1, BC[n], BC[N + n], FAST
-                )
+                b, Bs = number(Bs, slot, n, STAGED)
+                c, Cs = number(Cs, slot, N + n, STAGED)
+                rate0, rate1, rates = channels(rates, rates_at, lane, n, STAGED)
+                state0, acc0, q0 = replay_state(step0, u0, w0, rate0, h0[n], a0[n], q0, b, c, FAST)
+                state1, acc1, q1 = replay_state(step1, u1, w1, rate1, h1[n], a1[n], q1, b, c, FAST)
                 after0 = after0 + (state0,)
                 after1 = after1 + (state1,)
                 kept0 = kept0 + (acc0,)
@@ -177,7 +185,7 @@ def adjoint_state(step, weight, dy, rate, gd, acc, gB, r, B, C, FAST: tl.constex
     """One state of one step of the second walk: (gd, acc, gB, r, g)."""
     seen = B * gd
     g = gd + C * dy
-    gd = decay_of(step * rate, False, FAST) * g
+    gd = exp2(step * rate, FAST) * g
     return gd, acc - weight * seen, gB + g * B, r + rate * seen, g
 
 
@@ -187,7 +195,7 @@ def adjoint_kernel(
     dx, ddt, dB, d_rate, d_bias, d_skip, arriving, bounds, spans, order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, LEAVE: tl.constexpr, ARRIVE: tl.constexpr, N: tl.constexpr,
-    SPAN: tl.constexpr, UNROLL: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr,
+    SPAN: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr,
     STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """Second walk, against time, over one item, direction and 64 channels: dx, ddt (2, T, E),
@@ -216,6 +224,7 @@ def adjoint_kernel(
     dD0 = add0 * 0.0
     dD1 = add0 * 0.0
     ones = columns(lane, BRIEF)
+    rates_at = 0
     stride = sense * E
     token = first + final * sense
     row = token + d * T
@@ -233,7 +242,9 @@ def adjoint_kernel(
         rooms = (8 * N, room, room, room, (E - from_tile) * 4)
         sources, sizes = sources_of(bases, rooms, SIZES, lane)
         strides = strides_of((sense * (-8 * N), long, long, long, stride * -4), SIZES, lane)
-        ring = ring_address(n_items, SLOT)
+        ring = ring_address(n_items, DEPTH * SLOT + 256 * N)
+        rates_at = ring + DEPTH * SLOT
+        put_states(rates_at, r0, r1, lane, N)
         sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
     count = (steps + SPAN - 1) // SPAN
     span = d * n_spans + tl.load(spans + item).to(tl.int64) + count - 1
@@ -247,9 +258,11 @@ def adjoint_kernel(
         P1 = add0 * 0.0
         kept0 = ()
         kept1 = ()
+        border_rates = (r0, r1)
         for n in tl.static_range(N):
-            P0 += r0[n] * (g0[n] * h0[n])
-            P1 += r1[n] * (g1[n] * h1[n])
+            rate0, rate1, border_rates = channels(border_rates, rates_at, lane, n, STAGED)
+            P0 += rate0 * (g0[n] * h0[n])
+            P1 += rate1 * (g1[n] * h1[n])
             kept0 = kept0 + (a0[n] + S0 * (g0[n] * h0[n]),)
             kept1 = kept1 + (a1[n] + S1 * (g1[n] * h1[n]),)
         a0 = kept0
@@ -257,16 +270,18 @@ def adjoint_kernel(
         # Steps are counted from the item's end; the first span met may be a short one.
         low = tl.maximum(steps - (count - back) * SPAN, 0)
         high = steps - (count - 1 - back) * SPAN
-        for j in tl.range(low, high, loop_unroll_factor=UNROLL):
+        for j in range(low, high):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, j, steps, SLOT)
-                BC = maps_from(slot, 2 * N)
+                Bs, Cs = (), ()
                 x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
                 dy0, dy1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
                 q0, q1 = pair_from(slot + bytes_before(SIZES, 4), lane, tl.float32)
             else:
-                BC = load_maps(maps_at - j * sense * (2 * N), 2 * N, FAST)
+                slot = 0
+                Bs = load_maps(maps_at - j * sense * (2 * N), 2 * N, FAST)
+                Cs = Bs
                 x0, x1 = load_pair(x_at - j * stride, e, inside)
                 raw0, raw1 = load_pair(dt_at - j * stride, e, inside)
                 dy0, dy1 = load_pair(dy_at - j * stride, e, inside)
@@ -292,12 +307,16 @@ def adjoint_kernel(
             factors = packed(u0, u1, BRIEF)
             sums = no_sums(S0, BRIEF)
             waiting = ()
+            rates = (r0, r1)
             for n in tl.static_range(N):
+                b, Bs = number(Bs, slot, n, STAGED)
+                c, Cs = number(Cs, slot, N + n, STAGED)
+                rate0, rate1, rates = channels(rates, rates_at, lane, n, STAGED)
                 adj0, acc0, gB0, R0, full0 = adjoint_state(
-                    step0, w0, dy0, r0[n], g0[n], a0[n], gB0, R0, BC[n], BC[N + n], FAST
+                    step0, w0, dy0, rate0, g0[n], a0[n], gB0, R0, b, c, FAST
                 )
                 adj1, acc1, gB1, R1, full1 = adjoint_state(
-                    step1, w1, dy1, r1[n], g1[n], a1[n], gB1, R1, BC[n], BC[N + n], FAST
+                    step1, w1, dy1, rate1, g1[n], a1[n], gB1, R1, b, c, FAST
                 )
                 after0 = after0 + (adj0,)
                 after1 = after1 + (adj1,)

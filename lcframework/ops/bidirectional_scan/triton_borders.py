@@ -10,7 +10,6 @@ import triton.language as tl
 from lcframework.ops.bidirectional_scan.triton_forward import item_bounds, state_offset
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
-    decay_of,
     exp2,
     halves,
     halves_of_states,
@@ -24,8 +23,9 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
-    maps_from,
+    number,
     pair_from,
     ring_address,
     send_first,
@@ -53,34 +53,21 @@ def contribution_sizes(states, size):
 
 
 @triton.jit
-def contribution_step(
-    step,
-    added,
-    h,
-    rates,
-    one_map,
-    N: tl.constexpr,
-    FORWARD: tl.constexpr,
-    POLY: tl.constexpr,
-    FAST: tl.constexpr,
-):
-    """One step of one channel per lane: the state decays before, the adjoint after it is added
-    to."""
-    after = ()
-    for n in tl.static_range(N):
-        decay = decay_of(step * rates[n], n < POLY, FAST)
-        if FORWARD:
-            after = after + (decay * h[n] + added * one_map[n],)
-        else:
-            after = after + (decay * (h[n] + added * one_map[n]),)
-    return after
+def contribution_state(step, added, rate, h, one_map, FORWARD: tl.constexpr, FAST: tl.constexpr):
+    """One state of one step of one channel per lane: the state decays before, the adjoint after it
+    is added to."""
+    decay = exp2(step * rate, FAST)
+    if FORWARD:
+        return decay * h + added * one_map
+    else:
+        return decay * (h + added * one_map)
 
 
 @triton.jit(do_not_specialize=["T", "n_items"])
 def contribution_kernel(
     values, dt, bias, rate, maps, own, total, bounds, links, order, T, E, n_items,
-    FORWARD: tl.constexpr, SOFTPLUS: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
-    UNROLL: tl.constexpr, FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
+    FORWARD: tl.constexpr, SOFTPLUS: tl.constexpr, N: tl.constexpr,
+    FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """What items add to what crosses their borders, own (2, I, N, E), and their sums of steps,
     total (2, I, E).
@@ -124,15 +111,16 @@ def contribution_kernel(
             bases = (maps_at, value_at + from_tile, dt_at + from_tile)
             sources, sizes = sources_of(bases, (4 * N, room, room), SIZES, lane)
             strides = strides_of((sense * (8 * N), long, long), SIZES, lane)
-            ring = ring_address(n_items, SLOT)
+            ring = ring_address(n_items, DEPTH * SLOT)
             sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
-        for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
+        for i in range(0, steps):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
-                one_map = maps_from(slot, N)
+                one_map = ()
                 value0, value1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
                 raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
             else:
+                slot = 0
                 one_map = load_maps(maps_at + i * sense * (2 * N), N, FAST)
                 value0, value1 = load_pair(value_at + i * stride, e, inside)
                 raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
@@ -143,8 +131,16 @@ def contribution_kernel(
             if FORWARD:
                 value0 *= step0 * LN_2
                 value1 *= step1 * LN_2
-            h0 = contribution_step(step0, value0, h0, rates0, one_map, N, FORWARD, POLY, FAST)
-            h1 = contribution_step(step1, value1, h1, rates1, one_map, N, FORWARD, POLY, FAST)
+            after0 = ()
+            after1 = ()
+            for n in tl.static_range(N):
+                one, one_map = number(one_map, slot, n, STAGED)
+                state0 = contribution_state(step0, value0, rates0[n], h0[n], one, FORWARD, FAST)
+                state1 = contribution_state(step1, value1, rates1[n], h1[n], one, FORWARD, FAST)
+                after0 = after0 + (state0,)
+                after1 = after1 + (state1,)
+            h0 = after0
+            h1 = after1
         store_halves(own + state_offset(d, item, n_items, N, E), h0, h1, E, e, inside, N)
         vector = (d * n_items + item.to(tl.int64)) * E + e
         tl.store(total + vector, whole(through0, through1), mask=inside)

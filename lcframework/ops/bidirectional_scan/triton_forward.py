@@ -1,24 +1,25 @@
 """The forward kernels of the bidirectional selective scan.
 
-One program is one warp. It walks one work item (a piece of a segment) for BE = 64 channels, two
-neighbours per lane, its states in registers, first forward and then backward in time, so nothing is
-flipped; the second walk adds what the first one wrote and applies the gate. B and C lie side by
+One program is two warps: each walks the same work item (a piece of a segment) for the same BE = 64
+channels, two neighbours per lane, its states in registers, the first warp forward in time, the
+second one backward, so nothing is flipped. They meet in the middle: up to there a warp writes what
+it finds, from there on it adds what the other one wrote and applies the gate. B and C lie side by
 side in float32, (2, T, 2 N). Rows come through shared memory (STAGED, see `triton_ring`) where
-addresses are aligned for that, else straight from global memory. POLY of the N states take their
-exponentials from multiply-adds instead of the special-function unit.
+addresses are aligned for that, else straight from global memory.
 
 What changes from pack to pack is not specialised on, or training would compile anew.
 
 Legend: T tokens, E channels, N states (padded), I work items, d direction; steps are kept times
 log2(e), see `triton_math.step_size`; names ending in 0 and 1 are a lane's even and odd channel.
-Offsets are int64: packs exceed 2^31 elements."""
+Vectors of both directions have the first one's half before the second one's. Offsets are int64:
+packs exceed 2^31 elements."""
 
 import triton
 import triton.language as tl
 
 from lcframework.ops.bidirectional_scan.triton_math import (
     LN_2,
-    decay_of,
+    exp2,
     halves,
     halves_of_states,
     load_maps,
@@ -31,8 +32,9 @@ from lcframework.ops.bidirectional_scan.triton_math import (
     zero_states,
 )
 from lcframework.ops.bidirectional_scan.triton_ring import (
+    DEPTH,
     bytes_before,
-    maps_from,
+    number,
     pair_from,
     ring_address,
     send_first,
@@ -60,79 +62,77 @@ def state_offset(d, item, n_items, N, E):
 
 
 @triton.jit
-def scan_step(
-    step, u, skipped, h, rates, BC, N: tl.constexpr, POLY: tl.constexpr, FAST: tl.constexpr
-):
-    """One step of one channel per lane: (states, output)."""
-    total = skipped
-    after = ()
-    for n in tl.static_range(N):
-        state = decay_of(step * rates[n], n < POLY, FAST) * h[n] + u * BC[n]
-        total += state * BC[N + n]
-        after = after + (state,)
-    return after, total
+def scan_state(step, u, total, rate, h, B, C, FAST: tl.constexpr):
+    """One state of one step of one channel per lane: (state, output so far)."""
+    h = exp2(step * rate, FAST) * h + u * B
+    return h, total + h * C
 
 
 @triton.jit
 def walk(
-    x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items, tile, ring,
-    T, E, z_stride, d,
-    SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr,
-    GATE: tl.constexpr, KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr,
-    UNROLL: tl.constexpr, FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
-    APART: tl.constexpr,
+    h0, h1, x, dt, maps, z, y, out, rates0, rates1, add0, add1, skip0, skip1, ring, e,
+    lane, token, row, sense, from_tile, steps, stored, T, E, z_stride,
+    SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, GATE: tl.constexpr, KEEP: tl.constexpr,
+    N: tl.constexpr, FAST: tl.constexpr,
+    STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
-    """One direction of one work item. SECOND adds to what lies in `y`; with GATE it writes `out`,
-    and `y` only with KEEP. APART: each direction has a `y` of its own."""
+    """`steps` steps of both directions from their own `token` and `row` on: (states, output of the
+    last step). SECOND adds to what lies in `y`; with GATE it writes `out`, and `y` only with KEEP.
+    Else the first `stored` outputs go to `y`."""
     TYPE: tl.constexpr = x.dtype.element_ty
     SIZE: tl.constexpr = TYPE.primitive_bitwidth // 8
-    BE: tl.constexpr = 64
-    e = tile * BE + tl.arange(0, BE)
-    lane = tl.arange(0, BE // 2)
+    SIZES: tl.constexpr = walk_sizes(N, SIZE, SECOND, GATE)
     inside = e < E
-    first, sense, steps = item_bounds(bounds, item, d)
-    row = first + d * T
-    rates0, rates1 = halves_of_states(load_states(rate + d * N * E, E, e, inside, N), N)
-    add0, add1 = halves(tl.load(bias + d * E + e, mask=inside, other=0.0))
-    skip0, skip1 = halves(tl.load(skip + d * E + e, mask=inside, other=0.0))
-    h0 = zero_states(add0, N)
-    h1 = zero_states(add0, N)
-    if ENTER:
-        here = state_offset(d, item, n_items, N, E)
-        h0, h1 = halves_of_states(load_states(entering + here, E, e, inside, N), N)
-    stride, gate_stride = sense * E, sense * z_stride
-    x_at, dt_at, maps_at = x + row * E, dt + row * E, maps + row * (2 * N)
-    y_row = first
-    if APART:
-        y_row = row
-    y_at, z_at, out_at = y + y_row * E, z + first * z_stride, out + first * E
+    # Of each lane: what it copies belongs to the direction of its own warp.
+    lane_token, lane_row, lane_sense = token[0], row[0], sense[0]
+    token, row, sense = token[1], row[1], sense[1]
     if STAGED:
-        SIZES: tl.constexpr = walk_sizes(N, SIZE, SECOND, GATE)
-        from_tile = tile * BE
-        bases = (maps_at, x_at + from_tile, dt_at + from_tile, y_at + from_tile, z_at + from_tile)
-        long = stride * SIZE
-        longs = (sense * (8 * N), long, long, long, gate_stride * SIZE)
+        bases = (
+            maps + lane_row * (2 * N), x + lane_row * E + from_tile, dt + lane_row * E + from_tile,
+            y + lane_token * E + from_tile, z + lane_token * z_stride + from_tile,
+        )  # fmt: skip
+        long = lane_sense * (E * SIZE)
+        longs = (lane_sense * (8 * N), long, long, long, lane_sense * (z_stride * SIZE))
         room = (E - from_tile) * SIZE
         rooms = (8 * N, room, room, room, room)
         sources, sizes = sources_of(bases, rooms, SIZES, lane)
         strides = strides_of(longs, SIZES, lane)
         sources = send_first(sources, sizes, strides, ring, lane, steps, SLOT)
-    for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
+    stride = sense * E
+    x_at, dt_at = x + row * E, dt + row * E
+    y_at, out_at, z_at = y + token * E, out + token * E, z + token * z_stride
+    maps_at = maps + lane_row * (2 * N)
+    total0 = add0 * 0.0
+    total1 = add0 * 0.0
+    for i in range(0, steps):
         if STAGED:
             sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
-            BC = maps_from(slot, 2 * N)
+            Bs, Cs = (), ()
             x0, x1 = pair_from(slot + bytes_before(SIZES, 1), lane, TYPE)
             raw0, raw1 = pair_from(slot + bytes_before(SIZES, 2), lane, TYPE)
         else:
-            BC = load_maps(maps_at + i * sense * (2 * N), 2 * N, FAST)
+            slot = 0
+            Bs = load_maps(maps_at + i * lane_sense * (2 * N), 2 * N, FAST)
+            Cs = Bs
             x0, x1 = load_pair(x_at + i * stride, e, inside)
             raw0, raw1 = load_pair(dt_at + i * stride, e, inside)
         step0 = step_size(raw0, add0, SOFTPLUS, FAST)
         step1 = step_size(raw1, add1, SOFTPLUS, FAST)
         u0 = step0 * x0 * LN_2
         u1 = step1 * x1 * LN_2
-        h0, total0 = scan_step(step0, u0, skip0 * x0, h0, rates0, BC, N, POLY, FAST)
-        h1, total1 = scan_step(step1, u1, skip1 * x1, h1, rates1, BC, N, POLY, FAST)
+        total0 = skip0 * x0
+        total1 = skip1 * x1
+        after0 = ()
+        after1 = ()
+        for n in tl.static_range(N):
+            b, Bs = number(Bs, slot, n, STAGED)
+            c, Cs = number(Cs, slot, N + n, STAGED)
+            state0, total0 = scan_state(step0, u0, total0, rates0[n], h0[n], b, c, FAST)
+            state1, total1 = scan_state(step1, u1, total1, rates1[n], h1[n], b, c, FAST)
+            after0 = after0 + (state0,)
+            after1 = after1 + (state1,)
+        h0 = after0
+        h1 = after1
         if SECOND:
             if STAGED:
                 y0, y1 = pair_from(slot + bytes_before(SIZES, 3), lane, TYPE)
@@ -144,18 +144,18 @@ def walk(
                 if STAGED:
                     z0, z1 = pair_from(slot + bytes_before(SIZES, 4), lane, TYPE)
                 else:
-                    z0, z1 = load_pair(z_at + i * gate_stride, e, inside)
+                    z0, z1 = load_pair(z_at + i * sense * z_stride, e, inside)
                 gated = whole(total0 * z0 * sigmoid(z0, FAST), total1 * z1 * sigmoid(z1, FAST))
                 tl.store(out_at + i * stride + e, gated.to(TYPE), mask=inside)
         if KEEP or not (SECOND and GATE):
-            tl.store(y_at + i * stride + e, whole(total0, total1).to(TYPE), mask=inside)
-    if LAST:
-        store_halves(last + state_offset(d, item, n_items, N, E), h0, h1, E, e, inside, N)
+            here = inside & (SECOND | (i < stored))
+            tl.store(y_at + i * stride + e, whole(total0, total1).to(TYPE), mask=here)
+    return h0, h1, total0, total1
 
 
 @triton.constexpr_function
 def walk_sizes(states, size, second, gate):
-    """Bytes that the streams of a walk take in a slot: maps, x, dt, and in the second walk y and
+    """Bytes that the streams of a walk take in a slot: maps, x, dt, and in the second half y and
     z."""
     return (8 * states,) + (64 * size,) * (4 if second and gate else 3 if second else 2)
 
@@ -165,50 +165,62 @@ def scan_kernel(
     x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride,
     n_items,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr, GATE: tl.constexpr,
-    KEEP: tl.constexpr, N: tl.constexpr, POLY: tl.constexpr, UNROLL: tl.constexpr,
-    FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr, APART: tl.constexpr,
+    KEEP: tl.constexpr, N: tl.constexpr,
+    FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
-    """64 channels of one work item: y (T, E) the sum of both directions, out (T, E) gated. APART:
-    one direction only, into y (2, T, E); `sum_kernel` does the rest."""
+    """64 channels of one work item: y (T, E) the sum of both directions, out (T, E) gated; y is
+    scratch without KEEP."""
+    BE: tl.constexpr = 64
     item = tl.load(order + tl.program_id(1))
+    from_tile = tl.program_id(0) * BE
+    column = tl.arange(0, 2 * BE)
+    d, e = column // BE, from_tile + column % BE
+    lane_d, lane = tl.arange(0, BE) // (BE // 2), tl.arange(0, BE) % (BE // 2)
+    inside = e < E
+    first, sense, steps = item_bounds(bounds, item, d)
+    lane_first, lane_sense, _ = item_bounds(bounds, item, lane_d)
+    rates0, rates1 = halves_of_states(load_states(rate + d * N * E, E, e, inside, N), N)
+    add0, add1 = halves(tl.load(bias + d * E + e, mask=inside, other=0.0))
+    skip0, skip1 = halves(tl.load(skip + d * E + e, mask=inside, other=0.0))
     ring = 0
     if STAGED:
-        ring = ring_address(n_items, SLOT)
-    if APART:
-        walk(
-            x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items,
-            tl.program_id(0), ring, T, E, z_stride, tl.program_id(2),
-            False, SOFTPLUS, ENTER, LAST, False, True, N, POLY, UNROLL, FAST, STAGED, SLOT, True,
-        )  # fmt: skip
-    else:
-        for d in tl.static_range(2):
-            walk(
-                x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, item, n_items,
-                tl.program_id(0), ring, T, E, z_stride, d, d == 1,
-                SOFTPLUS, ENTER, LAST, GATE, KEEP, N, POLY, UNROLL, FAST, STAGED, SLOT, False,
-            )  # fmt: skip
-            tl.debug_barrier()  # what one lane wrote, another one's copy reads
-
-
-@triton.jit(do_not_specialize=["T"])
-def sum_kernel(
-    apart, z, y, out, T, E, z_stride,
-    GATE: tl.constexpr, KEEP: tl.constexpr, ROWS: tl.constexpr, BE: tl.constexpr,
-    FAST: tl.constexpr,
-):  # fmt: skip
-    """y (T, E), the sum over directions of apart (2, T, E), with KEEP; out = y silu(z) with
-    GATE."""
-    t = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    e = tl.program_id(0) * BE + tl.arange(0, BE)[None, :]
-    inside = (t < T) & (e < E)
-    total = tl.load(apart + t * E + e, mask=inside, other=0.0).to(tl.float32)
-    total += tl.load(apart + (t + T) * E + e, mask=inside, other=0.0).to(tl.float32)
-    if KEEP:
-        tl.store(y + t * E + e, total.to(y.dtype.element_ty), mask=inside)
-    if GATE:
-        gate = tl.load(z + t * z_stride + e, mask=inside, other=0.0).to(tl.float32)
-        gated = total * gate * sigmoid(gate, FAST)
-        tl.store(out + t * E + e, gated.to(out.dtype.element_ty), mask=inside)
+        ring = ring_address(n_items, 2 * DEPTH * SLOT) + lane_d * (DEPTH * SLOT)
+    h0 = zero_states(add0, N)
+    h1 = zero_states(add0, N)
+    state = state_offset(d, item, n_items, N, E)
+    if ENTER:
+        h0, h1 = halves_of_states(load_states(entering + state, E, e, inside, N), N)
+    half = steps // 2
+    until = steps - half
+    h0, h1, total0, total1 = walk(
+        h0, h1, x, dt, maps, z, y, out, rates0, rates1, add0, add1, skip0, skip1, ring,
+        e, lane, (lane_first, first), (lane_first + lane_d * T, first + d * T), (lane_sense, sense),
+        from_tile, until, half, T, E, z_stride,
+        False, SOFTPLUS, GATE, KEEP, N, FAST, STAGED, SLOT,
+    )  # fmt: skip
+    if until > half:
+        # Both found the middle token's output at the same time.
+        total = tl.sum(tl.reshape(whole(total0, total1), (2, BE)), 0)
+        channel = from_tile + tl.arange(0, BE)
+        middle = tl.load(bounds + 2 * item).to(tl.int64) + half
+        real = channel < E
+        if GATE:
+            gate = tl.load(z + middle * z_stride + channel, mask=real, other=0.0).to(tl.float32)
+            gated = total * gate * sigmoid(gate, FAST)
+            tl.store(out + middle * E + channel, gated.to(out.dtype.element_ty), mask=real)
+        if KEEP or not GATE:
+            tl.store(y + middle * E + channel, total.to(y.dtype.element_ty), mask=real)
+    tl.debug_barrier()  # what one warp wrote, the other one reads
+    first += sense * until
+    lane_first += lane_sense * until
+    h0, h1, total0, total1 = walk(
+        h0, h1, x, dt, maps, z, y, out, rates0, rates1, add0, add1, skip0, skip1, ring,
+        e, lane, (lane_first, first), (lane_first + lane_d * T, first + d * T), (lane_sense, sense),
+        from_tile, half, half, T, E, z_stride,
+        True, SOFTPLUS, GATE, KEEP, N, FAST, STAGED, SLOT,
+    )  # fmt: skip
+    if LAST:
+        store_halves(last + state, h0, h1, E, e, inside, N)
 
 
 @triton.jit(do_not_specialize=["T"])

@@ -36,22 +36,6 @@ def log2(v, FAST: tl.constexpr):
 
 
 @triton.jit
-def exp2_by_fma(v):
-    """2^v for v <= 0 without the special-function unit, which is the scan's bottleneck: 2^round(v)
-    times a polynomial of degree 5 in the rest (relative error 1.9e-7)."""
-    v = tl.maximum(v, -126.0)
-    shifted = v + 12582912.0  # 1.5 2^23: the rounded value lands in the last bits
-    r = v - (shifted - 12582912.0)
-    p = r * 1.3264726e-3 + 9.671513e-3
-    p = p * r + 5.5507336e-2
-    p = p * r + 2.4022242e-1
-    p = p * r + 6.93147e-1
-    p = p * r + 1.0
-    bits = p.to(tl.int32, bitcast=True) + (shifted.to(tl.int32, bitcast=True) << 23)
-    return bits.to(tl.float32, bitcast=True)
-
-
-@triton.jit
 def reciprocal(v, FAST: tl.constexpr):
     """1 / v; FAST as in `exp2`."""
     if FAST:
@@ -90,15 +74,6 @@ def step_slope(step, SOFTPLUS: tl.constexpr, FAST: tl.constexpr):
         return tl.where(natural < 0.01, natural * (1.0 - 0.5 * natural), 1.0 - exp2(-step, FAST))
     else:
         return step * 0.0 + 1.0
-
-
-@triton.jit
-def decay_of(v, BY_FMA: tl.constexpr, FAST: tl.constexpr):
-    """2^v for v <= 0 by the unit that BY_FMA names."""
-    if BY_FMA:
-        return exp2_by_fma(v)
-    else:
-        return exp2(v, FAST)
 
 
 @triton.jit

@@ -18,12 +18,15 @@ DEPTH = tl.constexpr(4)
 RING_2K = tl.constexpr("{ .shared .align 128 .b8 ring[2048]; mov.u32 $0, ring; }")
 RING_4K = tl.constexpr("{ .shared .align 128 .b8 ring[4096]; mov.u32 $0, ring; }")
 RING_8K = tl.constexpr("{ .shared .align 128 .b8 ring[8192]; mov.u32 $0, ring; }")
+RING_32K = tl.constexpr("{ .shared .align 128 .b8 ring[32768]; mov.u32 $0, ring; }")
+RING_16K = tl.constexpr("{ .shared .align 128 .b8 ring[16384]; mov.u32 $0, ring; }")
 COPY = tl.constexpr(
     "{ .reg .pred p; setp.ne.b32 p, $4, 0;"
     " @p cp.async.cg.shared.global [$1], [$2], 16, $3; mov.u32 $0, 0; }"
 )
 COMMIT = tl.constexpr("cp.async.commit_group; mov.u32 $0, 0;")
 WAIT = tl.constexpr("cp.async.wait_group 2; bar.warp.sync 0xffffffff; mov.u32 $0, 0;")
+PUT_FOUR = tl.constexpr("st.shared.v4.f32 [$1], {$2, $3, $4, $5}; mov.u32 $0, 0;")
 FOUR = tl.constexpr("ld.shared.v4.f32 {$0, $1, $2, $3}, [$4];")
 PAIR_F32 = tl.constexpr("ld.shared.v2.f32 {$0, $1}, [$2];")
 PAIR_BF16 = tl.constexpr(
@@ -36,17 +39,41 @@ PAIR_F16 = tl.constexpr(
 
 
 @triton.jit
-def ring_address(number, SLOT: tl.constexpr):
-    """Shared memory for DEPTH slots of SLOT bytes (512, 1024 or 2048); `number` is any
-    scalar int32."""
-    if SLOT == 512:
+def ring_address(number, BYTES: tl.constexpr):
+    """At least BYTES of shared memory, up to 32768; `number` is any scalar int32."""
+    if BYTES <= 2048:
         asm: tl.constexpr = RING_2K
-    elif SLOT == 1024:
+    elif BYTES <= 4096:
         asm: tl.constexpr = RING_4K
-    else:
-        tl.static_assert(SLOT == 2048)
+    elif BYTES <= 8192:
         asm: tl.constexpr = RING_8K
+    elif BYTES <= 16384:
+        asm: tl.constexpr = RING_16K
+    else:
+        tl.static_assert(BYTES <= 32768)
+        asm: tl.constexpr = RING_32K
     return tl.inline_asm_elementwise(asm, "=r,r", [number], dtype=tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def put_states(at, even, odd, lane, N: tl.constexpr):
+    """Write two tuples of N vectors to 256 N bytes of shared memory, for `channels`; each lane its
+    own. In registers they would cost a third of the warps."""
+    for n in tl.static_range(0, N, 2):
+        tl.inline_asm_elementwise(
+            PUT_FOUR, "=r,r,f,f,f,f",
+            [at + n * 256 + lane * 16, even[n], odd[n], even[n + 1], odd[n + 1]],
+            dtype=tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
+
+
+@triton.jit
+def four_from(at):
+    """Four neighbouring float32 at an address that is a multiple of 16."""
+    return tl.inline_asm_elementwise(
+        FOUR, "=f,=f,=f,=f,r", [at],
+        dtype=(tl.float32, tl.float32, tl.float32, tl.float32), is_pure=False, pack=1,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -134,16 +161,30 @@ def turn(sources, sizes, strides, ring, lane, i, steps, SLOT: tl.constexpr):
 
 
 @triton.jit
-def maps_from(slot, COUNT: tl.constexpr):
-    """COUNT float32 scalars at the start of a slot, COUNT a multiple of 4."""
-    out = ()
-    for k in tl.static_range(0, COUNT, 4):
-        a, b, c, d = tl.inline_asm_elementwise(
-            FOUR, "=f,=f,=f,=f,r", [slot + 4 * k],
-            dtype=(tl.float32, tl.float32, tl.float32, tl.float32), is_pure=False, pack=1,
-        )  # fmt: skip
-        out = out + (a, b, c, d)
-    return out
+def number(held, slot, n: tl.constexpr, STAGED: tl.constexpr):
+    """Number n of the row of maps that begins a slot, and what to hold for the next one.
+
+    Kernels ask for 0, 1, 2, ... in turn and get four with one load. Not STAGED: `held` is the whole
+    row.
+    """
+    if STAGED:
+        if n % 4 == 0:
+            held = four_from(slot + 4 * n)
+        return held[n % 4], held
+    else:
+        return held[n], held
+
+
+@triton.jit
+def channels(held, at, lane, n: tl.constexpr, STAGED: tl.constexpr):
+    """The even and the odd channels of state n of `put_states`, and what to hold for the next one;
+    as `number`. Not STAGED: `held` are the two tuples."""
+    if STAGED:
+        if n % 2 == 0:
+            held = four_from(at + n * 256 + lane * 16)
+        return held[n % 2 * 2], held[n % 2 * 2 + 1], held
+    else:
+        return held[0][n], held[1][n], held
 
 
 @triton.jit
