@@ -26,7 +26,7 @@ from lcframework.scoring.distraction import place_of
 from lcframework.scoring.paired import score_difference
 
 THREE_SEEDS = ("vanilla", "augmentation", "full", "vanilla_retrieval")
-ONE_SEED = ("contrast", "full_random", "full_oracle", "raft")
+ONE_SEED = ("contrast", "consistency", "full_random", "full_oracle", "raft")
 LONG = "vanilla_equal_compute"
 EQUAL_COMPUTE = 8 / 3
 """Passes of the cached step with views of one length (2 forward, then 2 forward and backward of

@@ -54,7 +54,7 @@ def run(name, folder, overrides):
 
 def test_the_known_variants():
     wanted = {"vanilla", "vanilla_retrieval", "augmentation", "contrast", "full", "full_random",
-              "full_oracle", "raft"}  # fmt: skip
+              "full_oracle", "raft", "consistency"}  # fmt: skip
     assert set(VARIANTS) == wanted
 
 
@@ -64,9 +64,10 @@ def test_every_variant_runs_one_batch(variant, tmp_path, model):
     record, objects = run("focused/ablation", tmp_path, [*nqd(tmp_path, model), *extra])
     weights = objects["task"].weights
     assert (weights.contrast == 0) == (
-        variant in ("vanilla", "vanilla_retrieval", "augmentation", "raft")
+        variant in ("vanilla", "vanilla_retrieval", "augmentation", "raft", "consistency")
     )
     assert (weights.original == 0) == (variant == "contrast")
+    assert (weights.consistency > 0) == (variant == "consistency")
     assert (weights.focused > 0) == (variant == "augmentation")
     assert (objects["task"].answer_from == "focused") == (variant == "vanilla_retrieval")
     assert (objects["datamodule"].no_gold > 0) == (variant == "raft")

@@ -118,7 +118,7 @@ class FocusedGeneration(GenerationTask):
         view = self.shown(self.tokens(item, item.references[0]))
         network = TwoViewNetwork(self.model).to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            _, loss = network(view, answer_loss=True)
+            _, loss, _ = network(view, answer_loss=True)
         assert loss is not None
         return float(loss), view.answer_tokens
 

@@ -38,6 +38,10 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
+def _terms(losses: StepLosses) -> tuple[Tensor | None, ...]:
+    return losses.original, losses.focused, losses.contrast, losses.consistency
+
+
 class FocusedQATask(FocusedGeneration):
     """Trains a causal language model on pairs of views, and tests it as `FocusedGeneration` does.
 
@@ -58,10 +62,10 @@ class FocusedQATask(FocusedGeneration):
         gradient_checkpointing: compute each layer's activations again in the backward pass.
         **settings: of `FocusedGeneration`.
 
-    Logged in training: `train/loss` (answer loss in nats per token), `train/contrast`,
-    `train/focused_loss` where it has a weight, `train/scale` (inverse temperature),
-    `train/negatives`, `train/grad_norm` (before clipping), `train/lr`, `train/tokens` (answer
-    tokens so far). In validation `val/loss` and, with contrast, `val/contrast`.
+    Logged in training: `train/loss` (answer loss in nats per token, or the first other term
+    where it has no weight), `train/contrast`, `train/consistency`, `train/focused_loss`,
+    `train/scale` (inverse temperature), `train/negatives`, `train/grad_norm` (before clipping),
+    `train/lr`, `train/tokens` (answer tokens so far). In validation `val/loss` and, with contrast, `val/contrast`.
 
     Raises:
         ConfigError: settings that the model cannot follow.
@@ -102,7 +106,8 @@ class FocusedQATask(FocusedGeneration):
 
     def needs_mask(self) -> bool:
         """Whether the focused view is used at all."""
-        trains = self.weights.contrast > 0 or self.weights.focused > 0
+        weights = self.weights
+        trains = weights.contrast > 0 or weights.focused > 0 or weights.consistency > 0
         return trains or self.answer_from == "focused"
 
     def pair(self, item: FocusedItem) -> Pair:
@@ -159,11 +164,8 @@ class FocusedQATask(FocusedGeneration):
         return cached_step(self.network, pairs, self.weights, self.manual_backward, **options)
 
     def _log(self, losses: StepLosses, norm: Tensor, rate: float, size: int) -> None:
-        shown = losses.original if losses.original is not None else losses.focused
-        self.log(
-            "train/loss", losses.contrast if shown is None else shown,  # type: ignore[arg-type]
-            prog_bar=True, batch_size=size,
-        )  # fmt: skip
+        shown = next(one for one in _terms(losses) if one is not None)
+        self.log("train/loss", shown, prog_bar=True, batch_size=size)
         values = {
             "train/grad_norm": norm,
             "train/lr": rate,
@@ -171,6 +173,8 @@ class FocusedQATask(FocusedGeneration):
         }
         if losses.focused is not None and losses.original is not None:
             values["train/focused_loss"] = losses.focused
+        if losses.consistency is not None:
+            values["train/consistency"] = losses.consistency
         if losses.contrast is not None:
             values["train/contrast"] = losses.contrast
             values["train/scale"] = self.network.log_scale.detach().exp()
@@ -178,9 +182,7 @@ class FocusedQATask(FocusedGeneration):
         self.log_dict(values, batch_size=size)
 
     def _stop_if_not_finite(self, losses: StepLosses, batch: FocusedBatch) -> None:
-        values = [
-            one for one in (losses.original, losses.focused, losses.contrast) if one is not None
-        ]
+        values = [one for one in _terms(losses) if one is not None]
         bad = not all(bool(torch.isfinite(one)) for one in values)
         if not self.trainer.strategy.reduce_boolean_decision(bad, all=False):
             return
@@ -196,7 +198,7 @@ class FocusedQATask(FocusedGeneration):
         rows: dict[str, list[Tensor]] = {"original": [], "focused": []}
         pairs = [self.pair(item) for item in batch.items]
         for pair in pairs:
-            embedding, loss = self.network(pair.original, answer_loss=True)
+            embedding, loss, _ = self.network(pair.original, answer_loss=True)
             self.val_loss.update(loss / pair.original.answer_tokens, pair.original.answer_tokens)
             if self.weights.contrast and len(pairs) > 1:
                 rows["original"].append(embedding)

@@ -51,18 +51,22 @@ class Weights:
         contrast: lambda of L = L_CLM + lambda L_Contra; 0: no contrastive term.
         original: weight of the answer loss on the original view.
         focused: weight of the answer loss on the focused view (augmentation).
+        consistency: weight of KL(focused || original), mean over the answer's tokens, the focused
+            view without gradient: another way to draw the views together, with no pool.
         same_document: whether pairs about the same document are negatives of each other.
     """
 
     contrast: float = 1.0
     original: float = 1.0
     focused: float = 0.0
+    consistency: float = 0.0
     same_document: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.contrast, self.original, self.focused) < 0:
+        terms = (self.contrast, self.original, self.focused, self.consistency)
+        if min(terms) < 0:
             raise ValueError("weights of the loss must be 0 or more")
-        if self.contrast == self.original == self.focused == 0:
+        if not any(terms):
             raise ValueError("every weight is 0: there is nothing to train")
 
 
@@ -74,6 +78,7 @@ class StepLosses:
         original: mean loss per answer token on the original view, nats.
         focused: on the focused view; None where it has no weight.
         contrast: InfoNCE in nats; None without it.
+        consistency: mean divergence per answer token, nats; None without it.
         negatives: mean number of negatives of the pairs that have one; 0 without contrast.
         answer_tokens: over all ranks.
     """
@@ -81,6 +86,7 @@ class StepLosses:
     original: Tensor | None
     focused: Tensor | None
     contrast: Tensor | None
+    consistency: Tensor | None
     negatives: float
     answer_tokens: int
 
@@ -175,14 +181,17 @@ def direct_step(
     tokens, world = _token_count(pairs, network.device), ranks()
     needs = _needs(weights)
     embedded: dict[str, list[Tensor]] = {"original": [], "focused": []}
-    sums = {name: network.log_scale.new_zeros(()) for name in embedded}
+    sums = {name: network.log_scale.new_zeros(()) for name in (*embedded, "consistency")}
     for pair in pairs:
         for side, (wanted, weight) in needs.items():
             if wanted:
-                embedding, nll = network(getattr(pair, side), weight > 0)
+                teacher = _teacher(network, pair, side, weights)
+                embedding, nll, kl = network(getattr(pair, side), weight > 0, teacher)
                 embedded[side].append(embedding)
+                sums["consistency"] = sums["consistency"] + (0 if kl is None else kl)
                 sums[side] = sums[side] + (0 if nll is None else nll)
     loss = sum(weight * world * sums[side] / tokens for side, (_, weight) in needs.items())
+    loss = loss + weights.consistency * world * sums["consistency"] / tokens
     contrast, negatives = None, 0.0
     if weights.contrast:
         rows = [torch.stack(embedded[side]) for side in ("original", "focused")]
@@ -204,8 +213,18 @@ def _needs(weights: Weights) -> dict[str, tuple[bool, float]]:
         # The original view comes last: its backward pass is the one that synchronises, and it
         # reaches every trained parameter.
         "focused": (both or weights.focused > 0, weights.focused),
-        "original": (both or weights.original > 0, weights.original),
+        "original": (
+            both or weights.original > 0 or weights.consistency > 0,
+            weights.original,
+        ),
     }
+
+
+def _teacher(network: TwoViewNetwork, pair: Pair, side: str, weights: Weights) -> Tensor | None:
+    """What the original view is drawn to by the consistency term."""
+    if side != "original" or not weights.consistency:
+        return None
+    return network.answer_log_probabilities(pair.focused)
 
 
 def cached_step(
@@ -240,16 +259,20 @@ def cached_step(
         leaves = [rows["original"], rows["focused"], scale]
         first, second, scale_gradient = torch.autograd.grad(contrast, leaves)
         gradients = {"original": first, "focused": second}
-    sums = {name: network.log_scale.new_zeros(()) for name in needs}
+    sums = {name: network.log_scale.new_zeros(()) for name in (*needs, "consistency")}
     for place, (n, side) in enumerate(plan):
         last = place == len(plan) - 1
+        teacher = _teacher(network, pairs[n], side, weights)
         if states:
             states[n, side].restore()
         weight = needs[side][1]
-        embedding, nll = network(getattr(pairs[n], side), weight > 0)
+        embedding, nll, kl = network(getattr(pairs[n], side), weight > 0, teacher)
         loss = embedding.new_zeros(()) if nll is None else weight * world * nll / tokens
         if nll is not None:
             sums[side] += nll.detach()
+        if kl is not None:
+            loss = loss + weights.consistency * world * kl / tokens
+            sums["consistency"] += kl.detach()
         if gradients:
             loss = loss + weights.contrast * world * (embedding * gradients[side][n]).sum()
         if last and scale_gradient is not None:
@@ -285,6 +308,7 @@ def _losses(
         means["original"] if weights.original else None,
         means["focused"] if weights.focused else None,
         None if contrast is None else contrast.detach(),
+        means["consistency"] if weights.consistency else None,
         negatives,
         tokens,
     )

@@ -211,3 +211,23 @@ def test_mask_token():
     new, added = ensure_mask_token(model, tokenizer)
     assert added and new == 259 and len(model.get_input_embeddings().weight) == 260
     assert ensure_mask_token(model, tokenizer) == (259, False)
+
+
+@pytest.mark.parametrize("step", ["cached", pytest.param("direct", marks=pytest.mark.slow)])
+def test_two_ranks_train_like_one(tmp_path, step):
+    """Lightning's DDP, two pools of 3: the same weights as one process with a pool of 6."""
+    saved = []
+    for devices, size in ((1, 6), (2, 3)):
+        folder = tmp_path / str(devices)
+        pl.seed_everything(3, verbose=False)
+        run = trainer(folder, 2, strategy="ddp_fork" if devices > 1 else "auto", devices=devices,
+                      enable_checkpointing=True,
+                      callbacks=[pl.callbacks.ModelCheckpoint(folder, "end", every_n_train_steps=2)],
+        )  # fmt: skip
+        run.fit(task(dropout=0.0, step=step), datamodule=data(tmp_path, 14, pool_size=size))
+        saved.append(torch.load(folder / "end.ckpt", weights_only=True)["state_dict"])
+    one, two = saved
+    assert one.keys() == two.keys() and any("lora_B" in name for name in one)
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-5, msg=name)
+    assert max(w.abs().max() for n, w in one.items() if "lora_B" in n) > 1e-3

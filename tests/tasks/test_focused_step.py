@@ -63,6 +63,8 @@ def gradients(step, net, given, weights, **options):
         ({"lora": False, "pooling": "answer_mean", "projection": None}, Weights()),
         ({}, Weights(original=0.0)),
         ({}, Weights(contrast=0.0, focused=1.0)),
+        ({}, Weights(consistency=2.0, contrast=0.5)),
+        ({}, Weights(consistency=1.0, contrast=0.0, original=0.0)),
     ],
 )
 def test_cached_gradients_equal_the_big_batch(options, weights):
@@ -74,7 +76,7 @@ def test_cached_gradients_equal_the_big_batch(options, weights):
     assert largest > 1e-3
     for name, one in wanted.items():
         torch.testing.assert_close(found[name], one, rtol=0, atol=1e-6 * float(largest), msg=name)
-    for name in ("original", "focused", "contrast"):
+    for name in ("original", "focused", "contrast", "consistency"):
         first, second = getattr(losses, name), getattr(wanted_losses, name)
         assert (first is None) == (second is None)
         if first is not None:
@@ -107,6 +109,28 @@ def test_the_big_batch_is_the_formula():
     loss.backward()
     torch.testing.assert_close(losses.original, (nll / tokens).detach())
     torch.testing.assert_close(losses.contrast, (0.5 * (rowwise + columns)).detach())
+    for name, weight in net.named_parameters():
+        if weight.grad is not None:
+            torch.testing.assert_close(found[name], weight.grad, msg=name)
+
+
+def test_the_consistency_term_is_the_divergence():
+    net, given = network(dropout=0.0), pairs(2)
+    weights = Weights(contrast=0.0, original=0.0, consistency=1.0)
+    losses, found = gradients(cached_step, net, given, weights)
+    net.zero_grad()
+    total, tokens = 0, 0
+    for pair in given:
+        logs = []
+        for view in (pair.original, pair.focused):
+            out = net.model(**view.inputs("cpu"), use_cache=False).logits[0]
+            logs.append(out[view.prompt_tokens - 1 : -1].log_softmax(-1))
+        original, focused = logs[0], logs[1].detach()
+        total = total + (focused.exp() * (focused - original)).sum()
+        tokens += pair.original.answer_tokens
+    (total / tokens).backward()
+    assert losses.consistency > 1e-3
+    torch.testing.assert_close(losses.consistency, (total / tokens).detach())
     for name, weight in net.named_parameters():
         if weight.grad is not None:
             torch.testing.assert_close(found[name], weight.grad, msg=name)
@@ -164,7 +188,7 @@ def _worker(rank, folder):
         options = {"no_sync": wrapped.no_sync} if name == "cached" else {}
         _, found = gradients(
             lambda n, *rest, b=backward, s=step, **o: s(n, *rest[:2], b, **o),
-            net, given, Weights(contrast=0.7, focused=0.3), **options,
+            net, given, Weights(contrast=0.7, focused=0.3, consistency=0.4), **options,
         )  # fmt: skip
         if rank == 0:
             torch.save({"gradients": found, "syncs": len(syncs)}, f"{folder}/{name}.pt")
@@ -174,7 +198,10 @@ def _worker(rank, folder):
 def test_two_processes_equal_one_and_synchronise_once(tmp_path):
     mp.start_processes(_worker, (str(tmp_path),), nprocs=2, start_method="fork")
     _, wanted = gradients(
-        direct_step, network(dropout=0.0), pairs(4), Weights(contrast=0.7, focused=0.3)
+        direct_step,
+        network(dropout=0.0),
+        pairs(4),
+        Weights(contrast=0.7, focused=0.3, consistency=0.4),
     )
     for name in ("cached", "direct"):
         found = torch.load(tmp_path / f"{name}.pt", weights_only=True)

@@ -1,6 +1,7 @@
 """A causal language model that gives, for a view, its embedding and the loss of its answer.
 
-Shape letters: N tokens, D width of the model, E width of the embedding.
+Shape letters: N tokens, A tokens of the answer, V vocabulary, D width of the model, E width of the
+embedding.
 """
 
 import math
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lcframework.errors import ConfigError
 from lcframework.models.focused.views import View
@@ -66,31 +68,61 @@ class TwoViewNetwork(nn.Module):
         """Where the parameters are."""
         return self.log_scale.device
 
-    def forward(self, view: View, answer_loss: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, view: View, answer_loss: bool, teacher_AV: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """One sequence through the model.
 
         Args:
             view: the tokens.
             answer_loss: whether the answer's loss is wanted.
+            teacher_AV: `answer_log_probabilities` of another view, if the divergence from them is
+                wanted.
 
         Returns:
-            (E,) embedding, not normalised, float32 or wider; and the sum of the answer's
-            cross-entropies in nats, or None.
+            (E,) embedding, not normalised, float32 or wider; the sum of the answer's
+            cross-entropies in nats, or None; and the sum over the answer's tokens of
+            KL(teacher || this view) in nats, or None.
         """
-        body = self.model.base_model
-        hidden_ND = body(**view.inputs(self.device), use_cache=False).last_hidden_state[0]
+        hidden_ND = self._hidden(view)
         embedding = self.projection(self._pooled(hidden_ND, view))
         wide = embedding if embedding.dtype == torch.float64 else embedding.float()
-        if not answer_loss:
-            return wide, None
         first = view.prompt_tokens - 1  # the state at a token predicts the next
-        loss = chunked_cross_entropy(
-            hidden_ND[first:-1],
-            view.ids_N[first + 1 :].to(self.device),
-            self.model.get_output_embeddings(),
-            self.softcap,
-        )
-        return wide, loss
+        loss = kl = None
+        if answer_loss:
+            loss = chunked_cross_entropy(
+                hidden_ND[first:-1],
+                view.ids_N[first + 1 :].to(self.device),
+                self.model.get_output_embeddings(),
+                self.softcap,
+            )
+        if teacher_AV is not None:
+            own_AV = self._log_probabilities(hidden_ND[first:-1])
+            kl = functional.kl_div(own_AV, teacher_AV, reduction="sum", log_target=True)
+        return wide, loss, kl
+
+    @torch.no_grad()
+    def answer_log_probabilities(self, view: View) -> Tensor:
+        """(A, V) log-probabilities of the next token at the answer's A positions, without gradient
+        and without dropout."""
+        training = self.training
+        self.eval()
+        found_AV = self._log_probabilities(self._hidden(view)[view.prompt_tokens - 1 : -1])
+        self.train(training)
+        # Autocast keeps weights that it cast; those cast here have no graph.
+        torch.clear_autocast_cache()
+        return found_AV
+
+    def _hidden(self, view: View) -> Tensor:
+        body = self.model.base_model
+        return body(**view.inputs(self.device), use_cache=False).last_hidden_state[0]
+
+    def _log_probabilities(self, hidden_AD: Tensor) -> Tensor:
+        logits = self.model.get_output_embeddings()(hidden_AD)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits.log_softmax(-1)
 
     def _pooled(self, hidden_ND: Tensor, view: View) -> Tensor:
         prompt = view.prompt_tokens
