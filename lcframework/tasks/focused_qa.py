@@ -65,7 +65,8 @@ class FocusedQATask(FocusedGeneration):
     Logged in training: `train/loss` (answer loss in nats per token, or the first other term
     where it has no weight), `train/contrast`, `train/consistency`, `train/focused_loss`,
     `train/scale` (inverse temperature), `train/negatives`, `train/grad_norm` (before clipping),
-    `train/lr`, `train/tokens` (answer tokens so far). In validation `val/loss` and, with contrast, `val/contrast`.
+    `train/lr`, `train/tokens` (answer tokens so far). In validation `val/loss` and, with contrast,
+    `val/contrast`.
 
     Raises:
         ConfigError: settings that the model cannot follow.

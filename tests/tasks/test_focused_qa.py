@@ -220,9 +220,10 @@ def test_two_ranks_train_like_one(tmp_path, step):
     for devices, size in ((1, 6), (2, 3)):
         folder = tmp_path / str(devices)
         pl.seed_everything(3, verbose=False)
+        keep = pl.callbacks.ModelCheckpoint(folder, "end", every_n_train_steps=2)
         run = trainer(folder, 2, strategy="ddp_fork" if devices > 1 else "auto", devices=devices,
                       enable_checkpointing=True,
-                      callbacks=[pl.callbacks.ModelCheckpoint(folder, "end", every_n_train_steps=2)],
+                      callbacks=[keep],
         )  # fmt: skip
         run.fit(task(dropout=0.0, step=step), datamodule=data(tmp_path, 14, pool_size=size))
         saved.append(torch.load(folder / "end.ckpt", weights_only=True)["state_dict"])

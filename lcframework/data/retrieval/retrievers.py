@@ -50,7 +50,7 @@ class BM25Index:
 
     def _words(self, texts: list[str]) -> list[list[str]]:
         return bm25s.tokenize(
-            texts, stopwords=self._stopwords, return_ids=False, show_progress=False
+            texts, stopwords=self._stopwords or [], return_ids=False, show_progress=False
         )  # type: ignore[return-value]
 
     def scores(self, query: str) -> NDArray[np.float64]:
