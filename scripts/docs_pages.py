@@ -14,6 +14,7 @@ GROUPS = {
     "model": "The network; equal names of the two families have equal block parameters.",
     "data": "The data module.",
     "task": "The training objective.",
+    "variant": "One row of the Focused Learning comparison, on top of an experiment.",
     "optimizer": "Optimizer and schedule.",
     "trainer": "Devices, precision, length of training: the arguments of `lightning.Trainer`.",
     "callbacks": "What runs beside the training.",

@@ -24,6 +24,10 @@ DENSE = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/rule
 SQUEEZED = tuple(f"squeezed/{name}" for name in ("longbench", "prefix_qa", "kv_retrieval", "ruler"))
 BENCHMARKS = (*DENSE, *SQUEEZED)
 DOWNSTREAM = tuple(f"tape/{name}" for name in TASKS)
+# tests/test_focused_configs.py runs these.
+FOCUSED = tuple(
+    f"focused/{one}" for one in ("ablation", "custom", "distraction", "nqd", "qasper", "quality")
+)
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
     "esm2_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -46,7 +50,7 @@ def composed(name, *overrides):
 
 
 def every_group_choice():
-    skip = {"experiment", "hydra", "hparams_search"}
+    skip = {"experiment", "hydra", "hparams_search", "variant"}  # a variant is one of an experiment
     for folder in sorted(conf_dir().iterdir()):
         if folder.is_dir() and folder.name not in skip:
             for path in sorted(folder.glob("*.yaml")):
@@ -73,7 +77,7 @@ def test_every_experiment_is_known_to_the_tests():
         "squeezed/documents",
         *BENCHMARKS,
     }
-    assert found == {*TRAINING, *evaluating}
+    assert found == {*TRAINING, *evaluating, *FOCUSED}
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -36,6 +36,7 @@ class GenerationReport(Callback):
     Attributes:
         results: for `results.json`: `test/TASK` in percent with intervals over documents, for
             LongBench the averages; the tables `tasks`, `averages`, `length_buckets`.
+        rows: one per answer, with its score, after the test.
 
     Raises:
         RunDirError: the folder holds answers made with other settings or of other data.
@@ -44,6 +45,7 @@ class GenerationReport(Callback):
     def __init__(self, folder: str | Path, buckets: bool = False) -> None:
         self.folder, self.buckets = Path(folder), buckets
         self.results: dict[str, Any] = {}
+        self.rows: Rows = []
         self._items: dict[str, GenerationItem] = {}
         self._answers: dict[str, dict[str, Any]] = {}
         self._store = AnswerStore(self.folder / ANSWERS)
@@ -88,9 +90,14 @@ class GenerationReport(Callback):
             "seconds": found.seconds,
             "digest": batch.digest,
             **found.more,
+            **self.kept(batch, outputs),
         }
         self._store.append(row)
         self._answers[batch.key] = row
+
+    def kept(self, item: GenerationItem, outputs: dict[str, Any]) -> dict[str, Any]:
+        """What else is kept of an answer, for a report built on this one."""
+        return {}
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score everything once, from all ranks' answers; log, keep and draw it."""
@@ -101,7 +108,7 @@ class GenerationReport(Callback):
             answers = {key: row for part in gathered for key, row in part.items()}
         if not answers:
             raise DataError("The test had no item: nothing can be scored.")
-        rows = [
+        rows = self.rows = [
             self._scored(item, answers[key]) for key, item in self._items.items() if key in answers
         ]
         counts: dict[str, int] = {}

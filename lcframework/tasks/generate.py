@@ -146,7 +146,7 @@ class GenerationTask(pl.LightningModule):
         start = time.perf_counter()
         # The model computes in the dtype that it was loaded in, whatever the trainer's precision.
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            new = self._generate(given.ids, item)
+            new = self._generate(given, item)
         return GeneratedAnswer(
             self.tokenizer.decode(new, skip_special_tokens=True),
             "",
@@ -156,14 +156,18 @@ class GenerationTask(pl.LightningModule):
             time.perf_counter() - start,
         )
 
-    def _generate(self, ids: list[int], item: GenerationItem) -> list[int]:
-        given = torch.tensor([ids], device=self.device)
+    def inputs(self, given: ModelInput) -> dict[str, torch.Tensor]:
+        """What `generate` is given: `input_ids`, `attention_mask`, and `position_ids` where they
+        are not those that it would choose."""
+        ids = torch.tensor([given.ids], device=self.device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def _generate(self, given: ModelInput, item: GenerationItem) -> list[int]:
         found = self.model.generate(
-            given,
-            attention_mask=torch.ones_like(given),
+            **self.inputs(given),
             **greedy_options(self.model, self.tokenizer, item.max_new_tokens, item.one_line),
         )
-        return found[0, len(ids) :].tolist()
+        return found[0, len(given.ids) :].tolist()
 
     def test_step(self, batch: GenerationItem, batch_idx: int) -> dict[str, Any]:
         """The answer, for the callback that keeps and scores it; None if it is there already."""
