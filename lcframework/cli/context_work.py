@@ -137,7 +137,7 @@ def compare(arguments: argparse.Namespace) -> None:
             context, questions, squeezes, max_new_tokens=arguments.max_new_tokens,
             progress=progress,
         )  # fmt: skip
-    written = write_comparison(found, context, folder)
+    written = write_comparison(found, context, folder, Path(arguments.context))
     show_comparison(found, written)
 
 

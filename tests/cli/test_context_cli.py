@@ -145,6 +145,7 @@ def test_comparison_writes_tables_answers_and_pictures(built, tmp_path, capsys):
     record = json.loads((folder / "comparison.json").read_text())
     assert [one["question"] for one in record["answers"]] == QUESTIONS
     assert [row["layer"] for row in record["quality"]] == [0, 1, 0, 1]
+    assert record["context"]["bytes"] == built.stat().st_size
     assert '"layer": 1,' in (folder / "comparison.json").read_text()  # a whole number
     assert (folder / "answers.md").read_text().strip() in printed
     assert "\u2026" not in printed  # no column is cut off at 80 letters
