@@ -205,7 +205,20 @@ def comparison_table(path: Path) -> str:
         f"{context['device']} with {context['threads']} thread(s). Reading the document took "
         f"{build['read_s']:.0f} s, clustering it {build['cluster_s']:.1f} s."
     )
-    return "\n".join(lines) + f"\n\n{about}\n"
+    if context.get("bytes"):
+        about += f" Its file has {context['bytes'] / 1e6:,.1f} MB."
+    return "\n".join(lines) + f"\n\n{about}\n\n{_answers(record)}"
+
+
+def _answers(record: dict[str, Any]) -> str:
+    """The answers to the first question, as written under every setting."""
+    first = record["answers"][0]
+    lines = [f"Asked: {first['question']}", ""]
+    lines += [
+        f"- **{row['setting']}:** `{' '.join(first[row['setting']].replace('`', '').split())}`"
+        for row in record["settings"]
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def all_benchmarks(results: Path) -> str:

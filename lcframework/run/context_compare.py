@@ -226,8 +226,17 @@ def compare_sparsities(
     return Comparison(questions, settings, _average(quality))
 
 
-def write_comparison(found: Comparison, context: SqueezedContext, folder: Path) -> list[Path]:
-    """Write `comparison.csv`, `comparison.json`, `answers.md` and the pictures; returns all."""
+def write_comparison(
+    found: Comparison, context: SqueezedContext, folder: Path, file: Path | None = None
+) -> list[Path]:
+    """Write `comparison.csv`, `comparison.json`, `answers.md` and the pictures; returns all.
+
+    Args:
+        found: what to write.
+        context: that was asked.
+        folder: where to.
+        file: of the context, to note its size; None: it is in none.
+    """
     rows = found.rows()
     record = {
         "context": {
@@ -238,6 +247,7 @@ def write_comparison(found: Comparison, context: SqueezedContext, folder: Path) 
             "device": _device(context.model.device),
             "threads": torch.get_num_threads(),
             "build_seconds": context.facts,
+            "bytes": None if file is None else file.stat().st_size,
         },
         "settings": rows,
         "quality": [vars(row) for row in found.quality],

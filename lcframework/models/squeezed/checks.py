@@ -35,6 +35,22 @@ def layer_kinds(config: Any) -> list[str]:
     return list(kinds)
 
 
+def frequency_border(config: Any) -> int | None:
+    """Tokens beyond which all rotary frequencies change ("longrope", as in Phi-3's 128k models), so
+    that no text may be read partly on either side of it; None where they never change.
+
+    "dynamic" scaling changes them only beyond the model's positions, which are refused.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(one for one in rope.values() if isinstance(one, dict))]
+    borders = [
+        one["original_max_position_embeddings"]
+        for one in kinds
+        if one.get("rope_type") == "longrope"
+    ]
+    return min(borders, default=None)
+
+
 def check_model(model: PreTrainedModel) -> None:
     """Refuse a model for which the method is not defined or not implemented.
 
