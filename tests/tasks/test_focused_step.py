@@ -196,7 +196,7 @@ def _worker(rank, folder):
 
 
 def test_two_processes_equal_one_and_synchronise_once(tmp_path):
-    mp.start_processes(_worker, (str(tmp_path),), nprocs=2, start_method="fork")
+    mp.start_processes(_worker, (str(tmp_path),), nprocs=2, start_method="spawn")
     _, wanted = gradients(
         direct_step,
         network(dropout=0.0),
