@@ -19,6 +19,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from lcframework.files import write_csv, write_json, write_text
 from lcframework.models.squeezed import Answer, Squeeze, SqueezedContext
 from lcframework.models.squeezed.asking import question_rows
+from lcframework.models.squeezed.checks import check_squeezes
 from lcframework.models.squeezed.diagnosis import SelectionQuality, diagnose
 from lcframework.run.context_figures import plot_kept, plot_latency, plot_quality
 
@@ -199,8 +200,9 @@ def compare_sparsities(
 
     Raises:
         DataError: no or empty questions, or no room for one.
-        ConfigError: what the context cannot do.
+        ConfigError: what the context cannot do; no layer that is squeezed.
     """
+    check_squeezes(context.model)
     questions = list(questions)
     # A first answer that is not timed: libraries warm up, and errors show.
     context.ask(questions[:1], squeeze=next(iter(squeezes.values())), max_new_tokens=2)

@@ -18,6 +18,7 @@ import torch
 from lcframework.data.split_prompt import SplitPrompt
 from lcframework.models.squeezed import Squeeze, SqueezedContext
 from lcframework.models.squeezed.cache import SqueezedCache
+from lcframework.models.squeezed.checks import check_squeezes
 from lcframework.models.squeezed.forced import forced_logits
 from lcframework.models.squeezed.methods.selector import ShareTooSmall
 from lcframework.scoring.paired import PairedTokens, compare_logits
@@ -117,6 +118,7 @@ class PairedReader:
     ) -> None:
         if gold_tokens < 1 or batch_size < 1:
             raise ValueError("gold_tokens and batch_size must be at least 1")
+        check_squeezes(model)
         self.model, self.tokenizer = model, tokenizer
         self.gold_tokens, self.cap, self.batch_size = gold_tokens, max_new_tokens, batch_size
         self.backend = backend

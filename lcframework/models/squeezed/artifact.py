@@ -165,12 +165,16 @@ def read_about(path: str | Path) -> dict[str, Any]:
     opened, outer = _open(path)
     about = json.loads(outer["about"])
     squeezed = [n for n, count in enumerate(about["levels"]) if count]
-    first, levels = squeezed[0], range(about["levels"][squeezed[0]])
+    first = squeezed[0] if squeezed else 0
+    keys = f"{first}.keys" if squeezed else f"{first}.sliding_keys"
     with opened as file:
         try:
-            shape = file.get_slice(f"{first}.keys").get_shape()
+            shape = file.get_slice(keys).get_shape()
             tokens = file.get_slice("ids").get_shape()[0]
-            clusters = [file.get_slice(f"{first}.{n}.centroids").get_shape()[1] for n in levels]
+            clusters = [
+                file.get_slice(f"{first}.{n}.centroids").get_shape()[1]
+                for n in range(about["levels"][first])
+            ]
         except (SafetensorError, IndexError) as error:
             raise DataError(f"{path} is damaged ({error}). Build the context again.") from error
     return {
@@ -179,7 +183,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
         "layers": len(about["levels"]),
         "squeezed_layers": squeezed,
         "heads": shape[0],
-        "clustered": shape[1],
+        "clustered": shape[1] if squeezed else 0,
         "clusters": clusters,
         "per_layer": about["layers"],
         "model_path": about["model_path"],

@@ -80,11 +80,6 @@ def check_model(model: PreTrainedModel) -> None:
             f"{name} has layers of the kind {', '.join(unknown)}; known are "
             f"{', '.join(KNOWN_LAYERS)}."
         )
-    if "full_attention" not in kinds:
-        raise ConfigError(
-            f"Every layer of {name} has a sliding window of {config.sliding_window} tokens, so "
-            "there is nothing to squeeze."
-        )
     if config._attn_implementation != ATTENTION_NAME:
         raise ConfigError(
             f"The attention of {name} is {config._attn_implementation!r}. Load it with "
@@ -93,6 +88,21 @@ def check_model(model: PreTrainedModel) -> None:
         )
     if model.training:
         raise ConfigError("A squeezed context is for inference: call model.eval() first.")
+
+
+def check_squeezes(model: PreTrainedModel) -> None:
+    """Refuse to compare densities of reading with a model that reads densely anyway.
+
+    Raises:
+        ConfigError: every layer has a sliding window.
+    """
+    config = text_config(model)
+    if "full_attention" not in layer_kinds(config):
+        raise ConfigError(
+            f"Every layer of {type(model).__name__} has a sliding window of "
+            f"{config.sliding_window} tokens and stays dense, so there is nothing to squeeze and "
+            "nothing to compare. A context of it can be built and asked."
+        )
 
 
 def model_fingerprint(model: PreTrainedModel) -> dict[str, str]:

@@ -105,7 +105,12 @@ class SqueezedContext:
             ids = torch.as_tensor(document, dtype=torch.long)
         layers, facts = build_layers(model, ids, plan, chunk, progress)
         context = cls(model, tokenizer, parts, ids, plan, layers, facts)
-        if context.dense_layers:
+        if not context.squeezed_layers:
+            log.warning(
+                "Every layer of %s has a sliding window and stays dense: nothing is squeezed.",
+                type(model).__name__,
+            )
+        elif context.dense_layers:
             log.info(
                 "%d of %d layers have a sliding window and stay dense.",
                 len(context.dense_layers),

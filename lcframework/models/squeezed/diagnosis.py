@@ -19,6 +19,7 @@ from torch import Tensor
 from lcframework.errors import DataError
 from lcframework.models.squeezed.attention import BoundKV
 from lcframework.models.squeezed.cache import SqueezedCache, SqueezedLayer, TailLayer
+from lcframework.models.squeezed.checks import check_squeezes
 from lcframework.models.squeezed.rules import Squeeze
 from lcframework.ops.squeezed_attention import FixedKV, SelectionRule
 from lcframework.ops.squeezed_attention.selection import select_clusters
@@ -101,11 +102,12 @@ def diagnose(
         A row per sparsity and squeezed layer, in this order.
 
     Raises:
-        ConfigError: a sparsity outside [0, 1).
+        ConfigError: a sparsity outside [0, 1), no layer that is squeezed.
         DataError: no question, or an empty one.
     """
     if isinstance(questions, str) or not len(questions):
         raise DataError("diagnose needs a list of at least one question.")
+    check_squeezes(context.model)
     squeeze = squeeze or Squeeze()
     sketches = [layer.sketch for layer in context.layers if layer.sketch is not None]
     device = context.model.device

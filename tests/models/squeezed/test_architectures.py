@@ -30,7 +30,7 @@ KNOWN = {
 REFUSED = {
     "bloom": "no rotary positions", "opt": "no rotary positions", "mpt": "no rotary positions",
     "gemma2": "caps its attention logits", "jamba": "no rotary positions",
-    "mistral": "sliding window of 4096", "gpt_oss": "passes s_aux", "jetmoe": "straight from",
+    "gpt_oss": "passes s_aux", "jetmoe": "straight from",
     "doge": "straight from", "bamba": "linear_attention", "llama4_text": "chunked_attention",
 }  # fmt: skip
 

@@ -21,6 +21,9 @@ from lcframework.errors import ConfigError, DataError
 from lcframework.models.squeezed import Squeeze, SqueezedContext, read_about
 from lcframework.models.squeezed import build as building
 from lcframework.models.squeezed.artifact import KEY
+from lcframework.models.squeezed.diagnosis import diagnose
+from lcframework.run.context_compare import compare_sparsities
+from lcframework.tasks.squeezed_lm import SqueezedLMTask
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
@@ -281,6 +284,26 @@ def test_settings_that_contradict_each_other():
             Squeeze(**bad)
 
 
+def test_a_model_of_sliding_windows_alone_stays_dense(tmp_path, caplog):
+    """Mistral's default: nothing is clustered, and the answers are the dense model's."""
+    model, tokenizer = tiny_model("mistral", sliding_window=24), byte_tokenizer()
+    context = SqueezedContext.build(model, tokenizer, DOCUMENT, window=32)
+    assert "nothing is squeezed" in caplog.text
+    assert context.squeezed_layers == []
+    path = context.save(tmp_path / "a.ctx")
+    assert read_about(path)["clustered"] == 0
+    loaded = SqueezedContext.load(path, model, tokenizer)
+    answers = loaded.ask(QUESTIONS, sparsity=0.9, max_new_tokens=12)
+    assert [one.tokens for one in answers] == [dense_answer(context, one)[0] for one in QUESTIONS]
+    assert all(one.budget == 1.0 for one in answers)
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        diagnose(context, ["what?"])
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        compare_sparsities(context, ["what?"], {0.9: Squeeze(sparsity=0.9)})
+    with pytest.raises(ConfigError, match="sliding window of 24"):
+        SqueezedLMTask((model, tokenizer))
+
+
 def test_models_the_method_is_not_defined_for():
     tokenizer = byte_tokenizer()
     small = {"vocab_size": 259, "n_embd": 16, "n_layer": 1, "n_head": 2}
@@ -289,8 +312,6 @@ def test_models_the_method_is_not_defined_for():
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=9, d_model=8, d_ff=8, num_layers=1))
     with pytest.raises(ConfigError, match="encoder-decoder"):
         SqueezedContext.build(t5.eval(), tokenizer, DOCUMENT)
-    with pytest.raises(ConfigError, match="sliding window of 24"):
-        SqueezedContext.build(tiny_model("mistral", sliding_window=24), tokenizer, DOCUMENT)
     with pytest.raises(ConfigError, match="call model.eval"):
         SqueezedContext.build(tiny_model().train(), tokenizer, DOCUMENT)
     with pytest.raises(ConfigError, match="attn_implementation='squeezed'"):
