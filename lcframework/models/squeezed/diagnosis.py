@@ -117,7 +117,7 @@ def diagnose(
         for place, (number, layer) in enumerate(_listen(context, question).squeezed.items()):
             assert isinstance(layer, _ListeningLayer)
             for which, chosen in enumerate(rules):
-                row = _judge(layer, chosen[place])
+                row = _judge(layer, chosen[place], squeeze.levels)
                 sums.setdefault((which, number), []).append(row)
     return [
         SelectionQuality(number, sparsities[which], *_mean(rows))
@@ -152,9 +152,9 @@ def _listen(context: "SqueezedContext", question: str) -> SqueezedCache:
     return cache
 
 
-def _judge(layer: _ListeningLayer, rule: SelectionRule) -> Tensor:
+def _judge(layer: _ListeningLayer, rule: SelectionRule, levels: int | None) -> Tensor:
     """Rows (blocks of queries x S, 6), in the order of `SelectionQuality`."""
-    query, fixed = layer.heard[0], layer.fixed
+    query, fixed = layer.heard[0], layer.fixed.finest(levels)
     assert layer.keys is not None
     Q = query.shape[2]
     block = rule.query_block or Q
