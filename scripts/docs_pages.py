@@ -184,11 +184,12 @@ def comparison_table(path: Path) -> str:
     context, build = record["context"], record["context"]["build_seconds"]
     lines = [
         "| sparsity | read for question | read for answer | KV budget | first token | each further "
-        "token | same next token | recall | mass |",
-        "|---|" + "---:|" * 8,
+        "token | same next token | recall | mass | oracle's mass |",
+        "|---|" + "---:|" * 9,
     ]
     for row in record["settings"]:
-        quality = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("recall", "mass")]
+        measured = (row[key] for key in ("recall", "mass", "oracle_mass"))
+        quality = ["" if one is None else f"{one:.2f}" for one in measured]
         cells = (
             row["setting"].removeprefix("sparsity "),
             f"{row['kept_question']:.0%}",
