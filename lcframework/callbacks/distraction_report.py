@@ -9,7 +9,6 @@ import torch
 from matplotlib.figure import Figure
 
 from lcframework.callbacks.generation_report import GenerationReport
-from lcframework.data.generation import GenerationItem
 from lcframework.files import save_figure, write_csv
 from lcframework.scoring.distraction import calibration, gaps, heat_map
 
@@ -18,7 +17,7 @@ Rows = list[dict[str, Any]]
 
 
 class DistractionReport(GenerationReport):
-    """For NQd and tasks whose `test_step` also returns `"gold": (nats, tokens)`. Beside what
+    """For NQd and tasks whose answers hold `gold_nats` in `more`. Beside what
     `GenerationReport` writes: `distraction_map`, `distraction_gap` and `calibration` as CSV, the
     first also as a PNG.
 
@@ -33,11 +32,6 @@ class DistractionReport(GenerationReport):
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder)
-
-    def kept(self, item: GenerationItem, outputs: dict[str, Any]) -> dict[str, Any]:
-        """The loss of the right answer per token."""
-        nats, tokens = outputs["gold"]
-        return {"gold_nats": nats / tokens}
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score everything, then draw what distractors cost."""

@@ -90,14 +90,9 @@ class GenerationReport(Callback):
             "seconds": found.seconds,
             "digest": batch.digest,
             **found.more,
-            **self.kept(batch, outputs),
         }
         self._store.append(row)
         self._answers[batch.key] = row
-
-    def kept(self, item: GenerationItem, outputs: dict[str, Any]) -> dict[str, Any]:
-        """What else is kept of an answer, for a report built on this one."""
-        return {}
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score everything once, from all ranks' answers; log, keep and draw it."""

@@ -1,7 +1,7 @@
 """Answers to prompts with chunks: from the whole prompt or from its focused view alone, with the
 positions and the truncation of training; and the likelihood of the right answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,8 +45,7 @@ class FocusedGeneration(GenerationTask):
         max_written: only the first so many items of each task get a written answer, of the others
             the likelihood alone is measured; None: all.
 
-    `test_step` returns `{"answer": GeneratedAnswer | None, "gold": (nats, tokens) | None}`: the
-    teacher-forced loss of the first reference, summed over its tokens, and their number.
+    The answer's `more` holds `gold_nats`, the teacher-forced loss of the first reference per token.
 
     Raises:
         ConfigError: an unknown setting, or one that the model cannot follow.
@@ -123,12 +122,14 @@ class FocusedGeneration(GenerationTask):
         return float(loss), view.answer_tokens
 
     def test_step(self, batch: GenerationItem, batch_idx: int) -> dict[str, Any]:
-        """Answer and likelihood; None for both if they are there already."""
+        """The answer with the likelihood of the right one; None if it is there already."""
         if batch.key in self.skip:
-            return {"answer": None, "gold": None}
+            return {"answer": None}
         assert isinstance(batch, FocusedItem)
         if self.max_written is None or batch.number < self.max_written:
-            return {"answer": self(batch), "gold": self.gold_loss(batch)}
-        given = self.encode(batch)
-        answer = GeneratedAnswer(None, "max_written", len(given.ids), given.truncated, 0, 0.0)
-        return {"answer": answer, "gold": self.gold_loss(batch)}
+            answer = self(batch)
+        else:
+            given = self.encode(batch)
+            answer = GeneratedAnswer(None, "max_written", len(given.ids), given.truncated, 0, 0.0)
+        nats, tokens = self.gold_loss(batch)
+        return {"answer": replace(answer, more={"gold_nats": nats / tokens})}

@@ -167,7 +167,7 @@ def test_only_some_answers_are_written():
     one = FocusedGeneration(llm(), "never", max_written=1)
     assert one.test_step(item(1), 0)["answer"].text is None
     assert one.test_step(item(0), 0)["answer"].text is not None
-    assert one.test_step(item(5), 0)["gold"][0] > 0
+    assert one.test_step(item(5), 0)["answer"].more["gold_nats"] > 0
 
 
 def test_truncated_items_count_and_lose_their_pair():

@@ -16,6 +16,7 @@ from torch import Tensor
 from lcframework.ops.squeezed_attention.layout import FixedKV, SelectionRule
 from lcframework.ops.squeezed_attention.selection import (
     LOGITS_AT_ONCE,
+    queries_of,
     select_clusters,
     shared_logits,
     wide,
@@ -43,12 +44,6 @@ def squeezed_attention_masked(
     keep = choose_tokens(query, valid, fixed, rule, scale)
     out = masked_attention(query, fixed, keep, tail_key, tail_value, tail_mask, scale)
     return out, mean_kept(keep, valid, Q, wide(query.dtype))
-
-
-def queries_of(tail_mask: Tensor, rows: int) -> Tensor:
-    """(B, Q) bool: which queries are tokens; padding does not see itself."""
-    Q, T = tail_mask.shape[-2:]
-    return tail_mask[:, 0].diagonal(T - Q, dim1=-2, dim2=-1).expand(rows, -1)
 
 
 def choose_tokens(

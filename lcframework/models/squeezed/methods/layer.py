@@ -10,8 +10,8 @@ from lcframework.models.squeezed.attention import BoundKV
 from lcframework.models.squeezed.cache import SqueezedLayer
 from lcframework.models.squeezed.methods.selector import Selector
 from lcframework.ops.squeezed_attention import SelectionRule
-from lcframework.ops.squeezed_attention.masked import masked_attention, mean_kept, queries_of
-from lcframework.ops.squeezed_attention.selection import wide
+from lcframework.ops.squeezed_attention.masked import masked_attention, mean_kept
+from lcframework.ops.squeezed_attention.selection import queries_of, wide
 
 
 class MethodLayer(SqueezedLayer):
