@@ -4,8 +4,8 @@
 * `configuration.md` from the tree of configs;
 * `reference/<room>.md`, one entry per module, filled from the docstrings by mkdocstrings;
 * the tables of benchmarks: a line `<!-- benchmark: NAME -->` in a page becomes the table of
-  benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them; their pictures lie beside the
-  pages;
+  benchmarks/results/NAME.json, `<!-- benchmarks -->` all of them; `<!-- csv: FILE COLUMN ... -->`
+  a CSV file there; their pictures lie beside the pages;
 * tables of `lcf context compare`: `<!-- squeezed comparison: NAME -->` from
   benchmarks/results/runs/NAME.json;
 * tables and pictures of the page on circuits (`<!-- circuits: NAME -->`), by docs_circuits.py.
@@ -77,7 +77,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         pages[name] = relink((ROOT / source).read_text())
     for room, modules in ROOMS.items():
         pages[f"reference/{room}.md"] = docs_pages.reference(ROOT / "lcframework", room, modules)
-    drawn = (ROOT / "benchmarks" / "results").glob("*.png")
+    drawn = (ROOT / "benchmarks" / "results").rglob("*.png")
     pictures = docs_circuits.pictures() | {path.name: path.read_bytes() for path in drawn}
     for name, content in {**pages, **pictures}.items():
         files.append(File.generated(config, name, content=content))
@@ -90,6 +90,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = re.sub(
         r"<!-- benchmark: (\S+) -->",
         lambda match: docs_pages.benchmark_table(results / f"{match.group(1)}.json"),
+        markdown,
+    )
+    markdown = re.sub(
+        r"<!-- csv: (\S+?)((?: \S+)*) -->",
+        lambda match: docs_pages.csv_table(results / match.group(1), match.group(2).split()),
         markdown,
     )
     markdown = re.sub(

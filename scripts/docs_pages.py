@@ -1,6 +1,7 @@
 """The text of the generated pages of the documentation: configs, reference, benchmarks."""
 
 import ast
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ GROUPS = {
     "model": "The network; equal names of the two families have equal block parameters.",
     "data": "The data module.",
     "task": "The training objective.",
+    "variant": "One row of the Focused Learning comparison, on top of an experiment.",
     "optimizer": "Optimizer and schedule.",
     "trainer": "Devices, precision, length of training: the arguments of `lightning.Trainer`.",
     "callbacks": "What runs beside the training.",
@@ -38,7 +40,9 @@ def configuration(conf: Path) -> str:
         "## The two programs\n",
     ]
     for path in sorted(conf.glob("*.yaml"), reverse=True):
-        parts.append(_option(path, f"`{path.stem}.yaml`: `python -m lcframework.{path.stem}`"))
+        program = (conf.parent / "lcframework" / f"{path.stem}.py").is_file()
+        use = f": `python -m lcframework.{path.stem}`" if program else ""
+        parts.append(_option(path, f"`{path.stem}.yaml`{use}"))
     folders = {path.name for path in conf.iterdir() if path.is_dir()}
     for group in [*(g for g in GROUPS if g in folders), *sorted(folders - set(GROUPS))]:
         parts.append(f"## {group}\n\n{GROUPS.get(group, '')}\n")
@@ -151,6 +155,25 @@ def benchmark_table(path: Path) -> str:
     return "\n".join(lines) + f"\n\nMeasured on: {where}\n"
 
 
+def csv_table(path: Path, columns: Sequence[str] = ()) -> str:
+    """A CSV file of benchmarks/results as a table: all columns, or those named."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = list(columns) or list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in rows:
+        lines.append("| " + " | ".join(_short(row[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if number.is_integer() else f"{number:.3f}"
+
+
 def comparison_table(path: Path) -> str:
     """A comparison.json of `lcf context compare` as a table, with what was compared.
 
@@ -161,11 +184,12 @@ def comparison_table(path: Path) -> str:
     context, build = record["context"], record["context"]["build_seconds"]
     lines = [
         "| sparsity | read for question | read for answer | KV budget | first token | each further "
-        "token | same next token | recall | mass |",
-        "|---|" + "---:|" * 8,
+        "token | same next token | recall | mass | oracle's mass |",
+        "|---|" + "---:|" * 9,
     ]
     for row in record["settings"]:
-        quality = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("recall", "mass")]
+        measured = (row[key] for key in ("recall", "mass", "oracle_mass"))
+        quality = ["" if one is None else f"{one:.2f}" for one in measured]
         cells = (
             row["setting"].removeprefix("sparsity "),
             f"{row['kept_question']:.0%}",
@@ -182,7 +206,20 @@ def comparison_table(path: Path) -> str:
         f"{context['device']} with {context['threads']} thread(s). Reading the document took "
         f"{build['read_s']:.0f} s, clustering it {build['cluster_s']:.1f} s."
     )
-    return "\n".join(lines) + f"\n\n{about}\n"
+    if context.get("bytes"):
+        about += f" Its file has {context['bytes'] / 1e6:,.1f} MB."
+    return "\n".join(lines) + f"\n\n{about}\n\n{_answers(record)}"
+
+
+def _answers(record: dict[str, Any]) -> str:
+    """The answers to the first question, as written under every setting."""
+    first = record["answers"][0]
+    lines = [f"Asked: {first['question']}", ""]
+    lines += [
+        f"- **{row['setting']}:** `{' '.join(first[row['setting']].replace('`', '').split())}`"
+        for row in record["settings"]
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def all_benchmarks(results: Path) -> str:

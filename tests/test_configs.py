@@ -5,10 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from gym_files import ROWS, reference, reference_row, write
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from tape_files import write_jsonl
 
+from lcframework.data.tape.tasks import TASKS
 from lcframework.errors import ConfigError
 from lcframework.paths import conf_dir
 from lcframework.run.app import register
@@ -17,7 +20,14 @@ from lcframework.run.instantiate import instantiate
 
 SIZES = ("tiny", "2m", "8m", "35m", "130m", "340m", "790m", "1b4")
 TRAINING = ("lcplm/quickstart", "lcplm/pretrain")
-BENCHMARKS = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
+DENSE = ("longbench/dense", "dense/prefix_qa", "dense/kv_retrieval", "dense/ruler")
+SQUEEZED = tuple(f"squeezed/{name}" for name in ("longbench", "prefix_qa", "kv_retrieval", "ruler"))
+BENCHMARKS = (*DENSE, *SQUEEZED)
+DOWNSTREAM = tuple(f"tape/{name}" for name in TASKS)
+# tests/test_focused_configs.py runs these.
+FOCUSED = tuple(
+    f"focused/{one}" for one in ("ablation", "custom", "distraction", "nqd", "qasper", "quality")
+)
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
     "esm2_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -40,7 +50,7 @@ def composed(name, *overrides):
 
 
 def every_group_choice():
-    skip = {"experiment", "hydra", "hparams_search"}
+    skip = {"experiment", "hydra", "hparams_search", "variant"}  # a variant is one of an experiment
     for folder in sorted(conf_dir().iterdir()):
         if folder.is_dir() and folder.name not in skip:
             for path in sorted(folder.glob("*.yaml")):
@@ -49,8 +59,8 @@ def every_group_choice():
 
 @pytest.mark.parametrize(("group", "choice"), list(every_group_choice()))
 def test_every_group_choice_composes_and_resolves(group, choice):
-    prefix = "+" if group == "debug" else ""
-    cfg = composed("train", f"{prefix}{group}={choice}".replace("+debug", "debug"))
+    name, more = ("evaluate", ["checkpoint=null"]) if group == "squeeze" else ("train", [])
+    cfg = composed(name, f"{group}={choice}", *more)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
 
 
@@ -59,8 +69,15 @@ def test_every_experiment_is_known_to_the_tests():
         str(p.relative_to(conf_dir() / "experiment").with_suffix(""))
         for p in conf_dir().glob("experiment/**/*.yaml")
     }
-    evaluating = {"lcplm/evaluate", "lcplm/length_bins", "squeezed/documents", *BENCHMARKS}
-    assert found == {*TRAINING, *evaluating}
+    evaluating = {
+        "lcplm/evaluate",
+        "lcplm/length_bins",
+        "lcplm/proteingym",
+        *DOWNSTREAM,
+        "squeezed/documents",
+        *BENCHMARKS,
+    }
+    assert found == {*TRAINING, *evaluating, *FOCUSED}
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -151,6 +168,123 @@ def test_evaluation_by_length(tmp_path):
         evaluate(composed("evaluate", *by_length, "callbacks.lengths.length_edges=[512,128]"))
 
 
+def test_evaluation_on_proteingym(tmp_path):
+    from lcframework.run.evaluate import evaluate
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "trainer.max_steps=1"]
+    train(composed("train", *small, "test=false", f"paths.run_dir={tmp_path}/run"))
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    scoring = [
+        "experiment=lcplm/proteingym",
+        f"checkpoint={tmp_path}/run",
+        f"paths.run_dir={tmp_path}/evaluation",
+    ]
+    record, _ = evaluate(composed("evaluate", *scoring, f"data.path={gym}"))
+    assert record["data"]["test"]["assays"] == 1
+    kept = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert kept["metrics"]["proteingym/spearman"] == record["metrics"]["proteingym/spearman"]
+    assert kept["tables"]["proteingym_setting"][0]["strategy"] == "masked-marginals"
+    assert (tmp_path / "evaluation" / "figures" / "proteingym.png").is_file()
+    with pytest.raises(ConfigError, match="data.path=DIR"):
+        evaluate(composed("evaluate", *scoring, f"paths.run_dir={tmp_path}/no_folder"))
+
+
+def tape_folder(folder):
+    """Every task's splits, small, with labels that fit."""
+    labels = {
+        "ss3": [0, 1, 2, -1, 0, 1, 2, 0], "fold_label": 3, "label": 1, "log_fluorescence": [1.5],
+        "stability_score": [0.5], "tertiary": [[float(i), 0.0, 0.0] for i in range(8)],
+    }  # fmt: skip
+    folder.mkdir()
+    for spec in TASKS.values():
+        for split in ("train", "valid", spec.tests[0]):
+            rows = [{"primary": word, spec.labels[0]: labels[spec.labels[0]]} for word in
+                    ("MKTAYIAK", "GGAVLIWC")]  # fmt: skip
+            write_jsonl(folder / f"{spec.stem}_{split}.jsonl", rows)
+    return folder
+
+
+@pytest.mark.parametrize("experiment", DOWNSTREAM)
+def test_downstream_tasks_from_a_checkpoint(experiment, tmp_path):
+    from lcframework.run.fit import train
+
+    small = ["experiment=lcplm/quickstart", *SMALL_MODELS["lcplm_tiny"], "trainer.max_steps=1"]
+    train(composed("train", *small, "test=false", f"paths.run_dir={tmp_path}/run"))
+    overrides = [
+        f"experiment={experiment}",
+        f"checkpoint={tmp_path}/run",
+        f"data.path={tape_folder(tmp_path / 'tape')}",
+        "trainer.max_epochs=1",
+        f"paths.run_dir={tmp_path}/task",
+    ]
+    record, objects = train(composed("train", *overrides))
+    model = objects["task"].model
+    assert (model.d_model, len(model.blocks)) == (16, 1)  # the checkpoint's, not the default's
+    spec = TASKS[experiment.partition("/")[2]]
+    rows = record["tables"]["tape"]
+    assert {row["metric"] for row in rows} == {spec.metric} and len(rows) >= 2
+    assert all("rebuilt split" in row["note"] for row in rows)
+    kept = json.loads((tmp_path / "task" / "results.json").read_text())
+    assert kept["data"]["test"]["split"].startswith("rebuilt split")
+    assert (tmp_path / "task" / "figures" / "tape.png").is_file()
+
+
+def test_both_protocols_in_the_loop_as_the_readme_writes_them(tmp_path):
+    from lcframework.run.fit import train
+
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    record, objects = train(
+        composed(
+            "train",
+            "experiment=lcplm/pretrain",
+            "callbacks=[proteingym,tape_probe]",
+            f"callbacks.proteingym.path={gym}",
+            f"callbacks.tape_probe.path={tape_folder(tmp_path / 'tape')}",
+            "callbacks.tape_probe.every_n_steps=1",
+            *SMALL_MODELS["lcplm_tiny"],
+            "trainer.max_steps=2",
+            "test=false",
+            f"paths.run_dir={tmp_path}/run",
+        )
+    )
+    assert [row["step"] for row in record["tables"]["tape_probe_steps"]] == [1, 2]
+    assert [row["step"] for row in record["tables"]["proteingym_steps"]] == [2]
+    names = {type(callback).__name__ for callback in objects["callbacks"]}
+    assert {"ModelCheckpoint", "ExactResume", "ProteinGymInLoop", "TapeProbeInLoop"} <= names
+    assert (tmp_path / "run" / "figures" / "tape_probe.png").is_file()
+
+
+def test_proteingym_in_the_loop(tmp_path):
+    from lcframework.run.fit import train
+
+    gym = tmp_path / "gym"
+    gym.mkdir()
+    reference(gym, [reference_row("A_1")])
+    write(gym / "A_1.csv", ROWS)
+    record, _ = train(
+        composed(
+            "train",
+            "experiment=lcplm/quickstart",
+            *SMALL_MODELS["lcplm_tiny"],
+            "trainer.max_steps=3",
+            "test=false",
+            "callbacks=[proteingym]",
+            f"callbacks.proteingym.path={gym}",
+            "callbacks.proteingym.every_n_steps=2",
+            f"paths.run_dir={tmp_path}/run",
+        )
+    )
+    assert [row["step"] for row in record["tables"]["proteingym_steps"]] == [2, 3]
+    assert "proteingym/spearman" in (tmp_path / "run" / "metrics.csv").read_text().split("\n")[0]
+
+
 def test_questions_about_documents(tmp_path):
     from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
 
@@ -183,16 +317,17 @@ def test_questions_about_documents(tmp_path):
 
 @pytest.mark.parametrize("experiment", BENCHMARKS)
 def test_benchmarks_of_written_answers(experiment, tmp_path):
-    from tiny_decoders import byte_tokenizer, tiny_model
+    from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
 
     from lcframework.run.evaluate import evaluate
 
     tiny_model(attention="sdpa", max_position_embeddings=4096).save_pretrained(tmp_path / "llm")
     byte_tokenizer().save_pretrained(tmp_path / "llm")
+    row = {"input": "q", "context": DOCUMENT, "answers": ["a"], "length": 1, "_id": "1"}
     rows = {
-        "qasper.jsonl": {"input": "q", "context": "c", "answers": ["a"], "length": 1, "_id": "1"},
+        "qasper.jsonl": row,
         "prefix_qa.jsonl": {
-            "doc_id": "d", "context": "c", "questions": [{"question": "q", "answers": ["a"]}]
+            "doc_id": "d", "context": DOCUMENT, "questions": [{"question": "q", "answers": ["a"]}]
         },
         "kv_retrieval.jsonl": {"ordered_kv_records": [["k", "v"]], "key": "k", "value": "v"},
     }  # fmt: skip
@@ -200,7 +335,9 @@ def test_benchmarks_of_written_answers(experiment, tmp_path):
         (tmp_path / name).write_text(json.dumps(row) + "\n")
     data = {
         "longbench/dense": [f"data.path={tmp_path}", "data.tasks=[qasper]"],
+        "squeezed/longbench": [f"data.path={tmp_path}", "data.tasks=[qasper]"],
         "dense/ruler": ["data.length=900", "data.tasks=[qa]", "data.n=1"],
+        "squeezed/ruler": ["data.length=900", "data.tasks=[qa]", "data.n=1"],
     }.get(experiment, [f"data.path={tmp_path}/{experiment.split('/')[1]}.jsonl"])
     overrides = [
         f"experiment={experiment}",
@@ -209,7 +346,15 @@ def test_benchmarks_of_written_answers(experiment, tmp_path):
         f"paths.run_dir={tmp_path}/run",
         *data,
     ]
-    record, _ = evaluate(composed("evaluate", *overrides))
+    if experiment in SQUEEZED:
+        overrides += ["task.plan.window=16", "squeeze.sparsity=0.8"]
+    record, objects = evaluate(composed("evaluate", *overrides))
+    if experiment in SQUEEZED:
+        assert objects["task"].squeeze.sparsity == 0.8
+        assert 0 < record["metrics"]["test/budget"]["value"] < 0.6
+        assert record["metrics"]["test/kl"]["value"] > 0
+        for name in ("budget.png", "methods.csv", "kept_by_layer.png"):
+            assert (tmp_path / "run" / "figures" / name).is_file()
     (row,) = record["tables"]["tasks"]
     assert row["n"] == 1 and row["not_run"] == 0 and 0 <= row["score"] <= 100
     assert record["data"]["test"]["n"] == 1

@@ -36,6 +36,7 @@ class GenerationReport(Callback):
     Attributes:
         results: for `results.json`: `test/TASK` in percent with intervals over documents, for
             LongBench the averages; the tables `tasks`, `averages`, `length_buckets`.
+        rows: one per answer, with its score, after the test.
 
     Raises:
         RunDirError: the folder holds answers made with other settings or of other data.
@@ -44,6 +45,7 @@ class GenerationReport(Callback):
     def __init__(self, folder: str | Path, buckets: bool = False) -> None:
         self.folder, self.buckets = Path(folder), buckets
         self.results: dict[str, Any] = {}
+        self.rows: Rows = []
         self._items: dict[str, GenerationItem] = {}
         self._answers: dict[str, dict[str, Any]] = {}
         self._store = AnswerStore(self.folder / ANSWERS)
@@ -87,6 +89,7 @@ class GenerationReport(Callback):
             "new_tokens": found.new_tokens,
             "seconds": found.seconds,
             "digest": batch.digest,
+            **found.more,
         }
         self._store.append(row)
         self._answers[batch.key] = row
@@ -100,7 +103,7 @@ class GenerationReport(Callback):
             answers = {key: row for part in gathered for key, row in part.items()}
         if not answers:
             raise DataError("The test had no item: nothing can be scored.")
-        rows = [
+        rows = self.rows = [
             self._scored(item, answers[key]) for key, item in self._items.items() if key in answers
         ]
         counts: dict[str, int] = {}
@@ -108,6 +111,7 @@ class GenerationReport(Callback):
             counts[item.task] = counts.get(item.task, 0) + 1
         table = task_table(rows, counts)
         self.results = _results(rows, table, counts, self.buckets)
+        self.extend(trainer, rows)
         values = {name: one["value"] for name, one in self.results["metrics"].items()}
         pl_module.log_dict(values, sync_dist=True)  # the same on every rank
         if trainer.is_global_zero:
@@ -125,6 +129,10 @@ class GenerationReport(Callback):
             write_csv(self.folder / "figures" / "items.csv", items)
             save_figure(draw_tasks(table), self.folder / "figures" / f"{TABLE}.png")
             _show(table)
+
+    def extend(self, trainer: pl.Trainer, rows: Rows) -> None:
+        """For reports that add to `results` and write more; called with every scored row, on all
+        ranks, before anything is logged or written."""
 
     def _scored(self, item: GenerationItem, row: dict[str, Any]) -> dict[str, Any]:
         text = row["answer"]

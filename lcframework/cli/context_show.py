@@ -20,7 +20,8 @@ def show_about(about: dict[str, Any], path: Path) -> None:
     layers = f"{len(about['squeezed_layers'])} squeezed"
     if dense:
         numbers = ", ".join(map(str, about["squeezed_layers"]))
-        layers += f" ({numbers}), {dense} with a sliding window left dense"
+        layers += f" ({numbers})" if numbers else ""
+        layers += f", {dense} with a sliding window left dense"
     clusters = ", ".join(f"{one:,}" for one in about["clusters"])
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in {

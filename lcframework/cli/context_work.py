@@ -96,6 +96,10 @@ def ask(arguments: argparse.Namespace) -> None:
     squeeze = _squeeze(
         arguments, sparsity=arguments.sparsity, budget=arguments.budget, top_p=arguments.top_p
     )
+    if arguments.plot and (
+        Path(arguments.plot).suffix.lower() != ".png" or Path(arguments.plot).is_dir()
+    ):
+        raise ConfigError(f"--plot {arguments.plot}: name a file that ends in .png.")
     context = _open(arguments)
     started = time.perf_counter()
     answers = context.ask(
@@ -133,7 +137,7 @@ def compare(arguments: argparse.Namespace) -> None:
             context, questions, squeezes, max_new_tokens=arguments.max_new_tokens,
             progress=progress,
         )  # fmt: skip
-    written = write_comparison(found, context, folder)
+    written = write_comparison(found, context, folder, Path(arguments.context))
     show_comparison(found, written)
 
 

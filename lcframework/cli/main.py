@@ -13,11 +13,14 @@ from lcframework import __version__
 from lcframework.cli import (
     circuits,
     completion,
+    contacts,
     context,
     doctor,
+    embed,
     export,
     import_lcplm,
     models,
+    score_variants,
     split_long,
 )
 from lcframework.errors import ConfigError, LCFrameworkError
@@ -87,7 +90,17 @@ def build_parser() -> argparse.ArgumentParser:
     split_long.register(data)
 
     export.add_export(commands)
-    for module in (import_lcplm, circuits, models, context, doctor, completion):
+    for module in (
+        import_lcplm,
+        score_variants,
+        embed,
+        contacts,
+        circuits,
+        models,
+        context,
+        doctor,
+        completion,
+    ):
         module.register(commands)
     return parser
 

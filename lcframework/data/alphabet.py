@@ -78,6 +78,12 @@ def encode(sequence: str) -> NDArray[np.uint8]:
     return ids
 
 
+def is_protein(sequence: str) -> bool:
+    """Whether every character is an amino-acid code and there is at least one."""
+    codes = ENCODE_TABLE[np.frombuffer(sequence.encode("utf-8"), dtype=np.uint8)]
+    return len(codes) > 0 and not bool((codes == UNKNOWN_BYTE).any())
+
+
 def decode(ids: NDArray[np.integer]) -> str:
     """The letters of residue token ids.
 

@@ -18,10 +18,15 @@ What Lightning itself does not make up for stays as it is: a validation due at t
 which the checkpoint was written is not run again.
 """
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lightning import Trainer
+
+from lcframework.data.batching import EpochBatchSampler
+from lcframework.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -98,3 +103,52 @@ def _rewind_to_batch_end(loop: Any) -> None:
     progress.is_last_batch = False
     if not loop._should_accumulate():
         loop._batches_that_stepped -= 1
+
+
+class ResumesInTheData:
+    """Mixin of a LightningDataModule: a checkpoint holds the position in the training data, and a
+    resumed run continues with the next batch.
+
+    The class says by `plan_settings` what the order of the batches depends on, and calls
+    `resume_sampler` when it builds the train loader.
+    """
+
+    _restored: Mapping[str, Any] = {}
+
+    def plan_settings(self) -> dict[str, Any]:
+        """What the batches of an epoch depend on; empty before there are training data."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position in the training data; empty without a trainer that has trained."""
+        trainer = getattr(self, "trainer", None)
+        plan = {} if trainer is None else self.plan_settings()
+        return {**asdict(position(trainer)), "plan": plan} if trainer is not None and plan else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Remember a position; the next train loader continues there."""
+        self._restored = dict(state_dict)
+
+    def resume_sampler(self, sampler: EpochBatchSampler) -> None:
+        """Move a new sampler to the remembered position, if there is one.
+
+        Raises:
+            DataError: the checkpoint stopped inside an epoch of other batches.
+        """
+        if not self._restored:
+            return
+        place = Position(self._restored["epoch"], self._restored["batches_done"])
+        before, now = self._restored["plan"], self.plan_settings()
+        differing = [name for name in now if now[name] != before[name]]
+        if place.batches_done and differing:
+            changes = ", ".join(f"{name} {before[name]} (now {now[name]})" for name in differing)
+            raise DataError(
+                f"The checkpoint stopped inside epoch {place.epoch} of other training batches: "
+                f"{changes}. Resume with the old values, or start a new run from its weights alone."
+            )
+        sampler.resume_at(place.epoch, place.batches_done)
+        trainer = getattr(self, "trainer", None)
+        if trainer is not None:
+            realign(trainer, place)
+            # Lightning looks for a state in the loader; here the sampler's position does the work.
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")

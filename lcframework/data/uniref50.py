@@ -1,8 +1,6 @@
 """Protein sequences (UniRef50 or any FASTA) as masked packs, for Lightning or a plain loop."""
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from lcframework.data.packed_dataset import (
     check_max_length,
     packed_loader,
 )
-from lcframework.data.resume import Position, position, realign
+from lcframework.data.resume import ResumesInTheData
 from lcframework.data.store_build import ensure_store
 from lcframework.data.token_store import TokenStore
 from lcframework.errors import DataError
@@ -31,7 +29,7 @@ _STREAMS = {"train": Stream.TRAIN_MASK, "valid": Stream.VALID_MASK, "test": Stre
 _EVALUATION_SEED = 0
 
 
-class UniRef50DataModule(LightningDataModule):
+class UniRef50DataModule(ResumesInTheData, LightningDataModule):
     """Packed, masked proteins under a token budget.
 
     Training: every protein once per epoch over all ranks, in length-bucketed random batches, masked
@@ -97,7 +95,6 @@ class UniRef50DataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self._stores: dict[str, TokenStore] = {}
-        self._restored: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
         """Build the token stores that are missing; Lightning calls it on one rank per node.
@@ -180,7 +177,7 @@ class UniRef50DataModule(LightningDataModule):
         dataset = self.dataset(split)
         sampler = self._sampler(split, dataset)
         if split == "train":
-            self._resume(sampler)
+            self.resume_sampler(sampler)
         overfit = getattr(self.trainer, "overfit_batches", 0)
         if overfit and split != "test":
             return packed_loader(FixedBatches(dataset, sampler), None, 0, self.pin_memory)
@@ -198,17 +195,10 @@ class UniRef50DataModule(LightningDataModule):
         """Loader of `PackedProteins` in file order."""
         return self._loader("test")
 
-    def state_dict(self) -> dict[str, Any]:
-        """Position in the training data; empty without a trainer that has trained."""
-        if self.trainer is None or "train" not in self._stores:
+    def plan_settings(self) -> dict[str, Any]:
+        """What the batches of an epoch depend on; empty before there are training data."""
+        if "train" not in self._stores:
             return {}
-        return {**asdict(position(self.trainer)), "plan": self._plan_settings()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Remember a position; the next train loader continues there."""
-        self._restored = dict(state_dict)
-
-    def _plan_settings(self) -> dict[str, Any]:
         return {
             "fingerprint": self.store("train").fingerprint,
             "seed": self.seed,
@@ -216,24 +206,6 @@ class UniRef50DataModule(LightningDataModule):
             "max_length": self.max_length,
             "world_size": self._rank()[1],
         }
-
-    def _resume(self, sampler: EpochBatchSampler) -> None:
-        if not self._restored:
-            return
-        place = Position(self._restored["epoch"], self._restored["batches_done"])
-        before, now = self._restored["plan"], self._plan_settings()
-        differing = [name for name in now if now[name] != before[name]]
-        if place.batches_done and differing:
-            changes = ", ".join(f"{name} {before[name]} (now {now[name]})" for name in differing)
-            raise DataError(
-                f"The checkpoint stopped inside epoch {place.epoch} of other training batches: "
-                f"{changes}. Resume with the old values, or start a new run from its weights alone."
-            )
-        sampler.resume_at(place.epoch, place.batches_done)
-        if self.trainer is not None:
-            realign(self.trainer, place)
-            # Lightning looks for a state in the loader; here the sampler's position does the work.
-            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
 
     def fingerprint(self, split: str) -> dict[str, Any]:
         """What `results.json` records of a split: `path`, `fingerprint`, `n`, `residues`, and in

@@ -17,6 +17,8 @@ from lcframework.files import DISK_FULL
 from lcframework.paths import conf_dir, sample_dir
 from lcframework.run.config import register_resolvers
 
+MULTIRUN = ("-m", "--multirun")
+
 
 class FailedJob(CompactHydraException):
     """A job of a sweep failed: Hydra runs the others, then shows this and exits with code 1."""
@@ -60,6 +62,13 @@ def explain(error: BaseException, run_id: str) -> tuple[str, int] | None:
     return None
 
 
+def multirun_first(arguments: list[str]) -> list[str]:
+    """The same command line with -m at its start: Hydra's parser takes no more overrides behind a
+    flag that stands between them."""
+    flags = [one for one in arguments if one in MULTIRUN]
+    return [*flags, *(one for one in arguments if one not in MULTIRUN)]
+
+
 def hydra_app(
     config_name: str, work: Callable[[DictConfig, bool], float | None]
 ) -> Callable[[], None]:
@@ -95,4 +104,8 @@ def hydra_app(
                 raise FailedJob(f"Job {cfg.paths.run_dir} failed. {text}") from None
             raise SystemExit(code) from None
 
-    return app
+    def main() -> None:
+        sys.argv[1:] = multirun_first(sys.argv[1:])
+        app()
+
+    return main

@@ -7,7 +7,7 @@ is here. (transformers' own sdpa repeats the document's keys for every query hea
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from lcframework.files import write_csv, write_json, write_text
 from lcframework.models.squeezed import Answer, Squeeze, SqueezedContext
 from lcframework.models.squeezed.asking import question_rows
+from lcframework.models.squeezed.checks import check_squeezes
 from lcframework.models.squeezed.diagnosis import SelectionQuality, diagnose
 from lcframework.run.context_figures import plot_kept, plot_latency, plot_quality
 
@@ -156,8 +157,7 @@ def next_tokens(
         ).logits
         found += logits[0].argmax(-1).tolist()
         done += len(part)
-        for layer in cache.squeezed.values():
-            layer.rule = replace(layer.rule, query_block=1)
+        cache.choose_each()
     return found
 
 
@@ -200,8 +200,9 @@ def compare_sparsities(
 
     Raises:
         DataError: no or empty questions, or no room for one.
-        ConfigError: what the context cannot do.
+        ConfigError: what the context cannot do; no layer that is squeezed.
     """
+    check_squeezes(context.model)
     questions = list(questions)
     # A first answer that is not timed: libraries warm up, and errors show.
     context.ask(questions[:1], squeeze=next(iter(squeezes.values())), max_new_tokens=2)
@@ -227,8 +228,17 @@ def compare_sparsities(
     return Comparison(questions, settings, _average(quality))
 
 
-def write_comparison(found: Comparison, context: SqueezedContext, folder: Path) -> list[Path]:
-    """Write `comparison.csv`, `comparison.json`, `answers.md` and the pictures; returns all."""
+def write_comparison(
+    found: Comparison, context: SqueezedContext, folder: Path, file: Path | None = None
+) -> list[Path]:
+    """Write `comparison.csv`, `comparison.json`, `answers.md` and the pictures; returns all.
+
+    Args:
+        found: what to write.
+        context: that was asked.
+        folder: where to.
+        file: of the context, to note its size; None: it is in none.
+    """
     rows = found.rows()
     record = {
         "context": {
@@ -239,6 +249,7 @@ def write_comparison(found: Comparison, context: SqueezedContext, folder: Path) 
             "device": _device(context.model.device),
             "threads": torch.get_num_threads(),
             "build_seconds": context.facts,
+            "bytes": None if file is None else file.stat().st_size,
         },
         "settings": rows,
         "quality": [vars(row) for row in found.quality],

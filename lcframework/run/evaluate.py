@@ -9,10 +9,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
-from torch import nn
 
-from lcframework.errors import CheckpointError, ConfigError
-from lcframework.run.checkpoints import load_checkpoint, newest_valid
+from lcframework.errors import ConfigError
 from lcframework.run.config import record_config
 from lcframework.run.fit import (
     build_trainer,
@@ -24,86 +22,9 @@ from lcframework.run.fit import (
 from lcframework.run.identity import RunDirLock
 from lcframework.run.instantiate import instantiate, instantiate_all
 from lcframework.run.lightning_habits import interruptible, quiet_lightning
+from lcframework.run.networks import find_checkpoint, load_network
 
 log = logging.getLogger(__name__)
-EXPORT_FILE = "config.json"
-ARCHITECTURES = {
-    "lcplm": "lcframework.models.lcplm.model.LCPLM",
-    "esm2": "lcframework.models.esm2.model.ESM2",
-}
-
-
-def find_checkpoint(where: str) -> Path:
-    """The checkpoint meant by a run directory (its newest valid one), a file or an export.
-
-    Raises:
-        CheckpointError: nothing usable is there.
-    """
-    path = Path(where)
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise CheckpointError(f"checkpoint={where}: there is no such file or run directory.")
-    if (path / EXPORT_FILE).is_file():
-        return path
-    inside = path / "checkpoints"
-    found = newest_valid(inside if inside.is_dir() else path)
-    if found is None:
-        raise CheckpointError(
-            f"checkpoint={where}: the directory holds no valid *.ckpt and is no export. Name a run "
-            "directory, a *.ckpt file or a folder of `lcf export` or `lcf import-lcplm`."
-        )
-    return found
-
-
-def load_network(path: Path) -> nn.Module:
-    """Rebuild the network a checkpoint was saved from and load its weights.
-
-    Args:
-        path: a *.ckpt file or the folder of an export.
-
-    Raises:
-        CheckpointError: the file does not say what it holds, or its weights do not fit what it
-            says.
-    """
-    if path.is_dir():
-        return _load_export(path)
-    checkpoint = load_checkpoint(path)
-    said = checkpoint.get("lcframework_model")
-    if not said or said.get("architecture") not in ARCHITECTURES:
-        raise CheckpointError(
-            f"{path} does not name a network of this framework "
-            f"({', '.join(ARCHITECTURES)}); it was not written by "
-            "lcframework's masked LM task."
-        )
-    network = instantiate({"_target_": ARCHITECTURES[said["architecture"]], **said["hparams"]})
-    weights = {
-        key.removeprefix("model."): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith("model.")
-    }
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} says it holds {said['architecture']} with {said['hparams']}, but its "
-            f"weights do not fit: "
-            f"{str(error).splitlines()[-1].strip()}"
-        ) from error
-    return network
-
-
-def _load_export(folder: Path) -> nn.Module:
-    # Only here: transformers' models take seconds to import.
-    from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
-
-    model, about = LCPLMForMaskedLM.from_pretrained(folder, output_loading_info=True)
-    if about["missing_keys"]:
-        raise CheckpointError(
-            f"{folder} holds an encoder without {', '.join(sorted(about['missing_keys']))}, so it "
-            "predicts nothing. Name the export of a masked language model."
-        )
-    return model.to_network()
 
 
 def _task(cfg: DictConfig, path: Path | None) -> Any:

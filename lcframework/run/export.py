@@ -15,8 +15,8 @@ from lcframework.errors import CheckpointError
 from lcframework.models.lcplm.hf_checks import VOCABULARY_FILE
 from lcframework.models.lcplm.huggingface import LCPLMForMaskedLM
 from lcframework.models.lcplm.model import LCPLM
-from lcframework.run.evaluate import find_checkpoint, load_network
 from lcframework.run.model_card import model_card
+from lcframework.run.networks import find_checkpoint, load_network
 from lcframework.run.results import FILE_NAME
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def export(run: str, to: Path) -> Path:
         raise CheckpointError(
             f"{checkpoint} holds an {getattr(network, 'architecture', '?')} network; `lcf export` "
             "writes LC-PLM only. An esm2 network is transformers' EsmForMaskedLM already: "
-            "lcframework.run.evaluate.load_network(path).network.save_pretrained(folder) saves it."
+            "lcframework.run.networks.load_network(path).network.save_pretrained(folder) saves it."
         )
     write_folder(network, to, model_card(network, checkpoint.name, _results_of(checkpoint)))
     log.info("Exported %s to %s", checkpoint, to)

@@ -31,7 +31,7 @@ def _logged(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw_loss(axes: Axes, runs: Runs, baselines: Mapping[str, float]) -> None:
-    """Training loss in nats per scored residue against tokens seen; faint lines are single
+    """Training loss in nats per predicted token against tokens seen; faint lines are single
     batches."""
     for name, (folder, _) in runs.items():
         rows = _logged(folder)
@@ -43,9 +43,11 @@ def draw_loss(axes: Axes, runs: Runs, baselines: Mapping[str, float]) -> None:
     ):
         label = f"{name}, test proteins"
         axes.axhline(math.log(perplexity), color="0.5", linestyle=style, linewidth=1, label=label)
+    downstream = any("tape" in record["tables"] for _, record in runs.values())
+    of_task = "" if downstream else " (nats per predicted token)"
     axes.set(
         xlabel="training tokens",
-        ylabel="loss (nats per masked residue)",
+        ylabel=f"loss{of_task}",
         title=f"Training loss, mean of {SMOOTHED} logged batches",
     )
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

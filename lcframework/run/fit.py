@@ -25,6 +25,7 @@ from lcframework.run.guards import refuse_subprocess_multirun, refuse_test_witho
 from lcframework.run.identity import RunDirLock
 from lcframework.run.instantiate import instantiate, instantiate_all
 from lcframework.run.lightning_habits import interruptible, quiet_lightning
+from lcframework.run.networks import find_checkpoint, load_network
 from lcframework.run.report import baselines_of
 from lcframework.run.results import FILE_NAME, git_revision, versions, write_json
 
@@ -172,13 +173,22 @@ def _train_and_close(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dic
             wandb.finish(exit_code=int(failed))
 
 
+def _network(cfg: DictConfig) -> Any:
+    """The network of `checkpoint`, where an experiment starts from one, else a new one."""
+    if cfg.get("checkpoint") is None:
+        return instantiate(cfg.model)
+    path = find_checkpoint(cfg.checkpoint)
+    log.info("Starting from %s", path)
+    return load_network(path)
+
+
 def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     started = time.time()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = instantiate(cfg.data)
     if cfg.test:
         refuse_test_without_data(datamodule)
-    task = instantiate(cfg.task, model=instantiate(cfg.model), optimizer=instantiate(cfg.optimizer))
+    task = instantiate(cfg.task, model=_network(cfg), optimizer=instantiate(cfg.optimizer))
     callbacks = instantiate_all(cfg.callbacks)
     trainer = build_trainer(cfg, folder, instantiate_all(cfg.logger), callbacks)
     resume = resolve_resume(cfg.ckpt_path, folder / "checkpoints")

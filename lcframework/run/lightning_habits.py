@@ -27,6 +27,8 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*srun. command is available.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* is not empty.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+    # A task that optimises by hand is saved after its step, which is what a resume needs.
+    warnings.filterwarnings("ignore", message=".*ModelCheckpoint with manual optimization.*")
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
 
 

@@ -137,9 +137,21 @@ def baselines_of(records: Sequence[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def _report_methods(paths: Sequence[str], records: Sequence[dict[str, Any]], target: Path) -> None:
+    compared = [bool(record["tables"].get("methods")) for record in records]
+    if any(compared):
+        from lcframework.run.report_methods import report_methods
+
+        if differing_tests(list(compress(records, compared))):
+            log.warning("The runs answered different items: their points do not compare.")
+        report_methods(list(compress(paths, compared)), list(compress(records, compared)), target)
+
+
 def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, Any]]:
     """Print the comparison of runs and write `report.csv` and `report.png`; of runs that answered
-    benchmarks `report_tasks.csv` and `report_tasks.png`.
+    benchmarks `report_tasks.csv` and `report_tasks.png`, and of those that compared a method with
+    the dense model the files of `report_methods`; of downstream tasks, averaged over seeds,
+    `report_downstream.csv` and `report_downstream.png`.
 
     Args:
         folders: run directories, or folders that hold some.
@@ -158,17 +170,25 @@ def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, An
     above = os.path.commonpath([folder.absolute().parent for folder in runs])
     paths = [os.path.relpath(folder.absolute(), above) for folder in runs]
     target = to or folders[0]
+    found: list[dict[str, Any]] = []
+    downstream = [bool(record["tables"].get("tape")) for record in records]
+    if any(downstream):
+        from lcframework.run.report_downstream import report_downstream
+
+        found += report_downstream(list(compress(records, downstream)), target)
     answered = [bool(record["tables"].get("tasks")) for record in records]
     if any(answered):
         from lcframework.run.report_tasks import report_tasks
 
-        found = report_tasks(
+        found += report_tasks(
             list(compress(runs, answered)),
             list(compress(paths, answered)),
             list(compress(records, answered)),
             target,
         )
-        others = [not one for one in answered]
+        _report_methods(paths, records, target)
+    if any(downstream) or any(answered):
+        others = [not (one or other) for one, other in zip(downstream, answered, strict=True)]
         runs, paths = list(compress(runs, others)), list(compress(paths, others))
         records = list(compress(records, others))
         if not runs:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lcframework.scoring import longbench
 from lcframework.scoring.containment import any_contained, prefix_qa, share_contained
+from lcframework.scoring.qa import best_f1, best_subspan_em, option_letter
 
 Scorer = Callable[[str, str, Sequence[str], Sequence[str] | None], float]
 
@@ -21,11 +22,27 @@ def _prefix_qa(task: str, prediction: str, references: Sequence[str], _: object)
     return prefix_qa(task, prediction, references)
 
 
+def _nqd(task: str, prediction: str, references: Sequence[str], _: object) -> float:
+    return best_subspan_em(prediction, references)
+
+
+def _best_f1(task: str, prediction: str, references: Sequence[str], _: object) -> float:
+    return best_f1(prediction, references)
+
+
+def _quality(task: str, prediction: str, references: Sequence[str], _: object) -> float:
+    return option_letter(prediction, references)
+
+
 SUITES: dict[str, Scorer] = {
     "longbench": longbench.score,
     "prefix_qa": _prefix_qa,
     "kv_retrieval": _kv,
     "ruler": _ruler,
+    "nqd": _nqd,
+    "qasper": _best_f1,
+    "quality": _quality,
+    "custom": _best_f1,
 }
 
 

@@ -1,7 +1,7 @@
 """Answers of any causal language model to the items of a benchmark, greedily, one at a time."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,6 +24,7 @@ class GeneratedAnswer:
         truncated: tokens cut out of the prompt's middle.
         new_tokens: tokens generated, a final end token included.
         seconds: of the generation.
+        more: what a task measured besides, plain values; kept beside the answer.
     """
 
     text: str | None
@@ -32,10 +33,38 @@ class GeneratedAnswer:
     truncated: int
     new_tokens: int
     seconds: float
+    more: dict[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "GeneratedAnswer":
         """The same: it lies on the host; Lightning asks every prediction to move there."""
         return self
+
+
+def end_tokens(model: Any, tokenizer: Any, one_line: bool) -> list[int]:
+    """The model's own end tokens; of a one-line answer also the tokenizer's and a line end."""
+    own = model.generation_config.eos_token_id
+    ends = [] if own is None else ([own] if isinstance(own, int) else list(own))
+    if one_line:
+        line_end = tokenizer.encode("\n", add_special_tokens=False)[-1:]
+        extra = [tokenizer.eos_token_id, *line_end]
+        ends += [one for one in extra if one is not None and one not in ends]
+    return ends
+
+
+def greedy_options(model: Any, tokenizer: Any, new: int, one_line: bool) -> dict[str, Any]:
+    """Options of generate() for a benchmark's answer: greedy, one beam, at most `new` tokens."""
+    ends, pad = end_tokens(model, tokenizer, one_line), tokenizer.pad_token_id
+    return {
+        "max_new_tokens": new,
+        "min_new_tokens": 1 if one_line else None,
+        "eos_token_id": ends or None,
+        "pad_token_id": pad if pad is not None else (ends or [0])[0],
+        "do_sample": False,
+        "num_beams": 1,
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+    }
 
 
 class GenerationTask(pl.LightningModule):
@@ -117,7 +146,7 @@ class GenerationTask(pl.LightningModule):
         start = time.perf_counter()
         # The model computes in the dtype that it was loaded in, whatever the trainer's precision.
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            new = self._generate(given.ids, item)
+            new = self._generate(given, item)
         return GeneratedAnswer(
             self.tokenizer.decode(new, skip_special_tokens=True),
             "",
@@ -127,34 +156,18 @@ class GenerationTask(pl.LightningModule):
             time.perf_counter() - start,
         )
 
-    def _generate(self, ids: list[int], item: GenerationItem) -> list[int]:
-        given = torch.tensor([ids], device=self.device)
-        ends = self._end_tokens(item.one_line)
-        pad = self.tokenizer.pad_token_id
-        found = self.model.generate(
-            given,
-            attention_mask=torch.ones_like(given),
-            max_new_tokens=item.max_new_tokens,
-            min_new_tokens=1 if item.one_line else None,
-            eos_token_id=ends or None,
-            pad_token_id=pad if pad is not None else (ends or [0])[0],
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-        )
-        return found[0, len(ids) :].tolist()
+    def inputs(self, given: ModelInput) -> dict[str, torch.Tensor]:
+        """What `generate` is given: `input_ids`, `attention_mask`, and `position_ids` where they
+        are not those that it would choose."""
+        ids = torch.tensor([given.ids], device=self.device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    def _end_tokens(self, one_line: bool) -> list[int]:
-        """The model's own end tokens; of a one-line answer also the tokenizer's and a line end."""
-        own = self.model.generation_config.eos_token_id
-        ends = [] if own is None else ([own] if isinstance(own, int) else list(own))
-        if one_line:
-            line_end = self.tokenizer.encode("\n", add_special_tokens=False)[-1:]
-            extra = [self.tokenizer.eos_token_id, *line_end]
-            ends += [one for one in extra if one is not None and one not in ends]
-        return ends
+    def _generate(self, given: ModelInput, item: GenerationItem) -> list[int]:
+        found = self.model.generate(
+            **self.inputs(given),
+            **greedy_options(self.model, self.tokenizer, item.max_new_tokens, item.one_line),
+        )
+        return found[0, len(given.ids) :].tolist()
 
     def test_step(self, batch: GenerationItem, batch_idx: int) -> dict[str, Any]:
         """The answer, for the callback that keeps and scores it; None if it is there already."""

@@ -117,6 +117,10 @@ class MaskedLMTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Forget the last step's time: what lies between epochs is not training speed."""
+        self.forget_step_time()
+
+    def forget_step_time(self) -> None:
+        """Leave the time since the last step out of the speed; for what runs between steps."""
         self._last_step_time = None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from lcframework.data.fixed_context import FixedContextQueries
 from lcframework.models.squeezed import Answer, Squeeze, SqueezedContext
+from lcframework.models.squeezed.checks import check_squeezes
 from lcframework.models.squeezed.hierarchy import ClusterPlan
 
 
@@ -59,6 +60,7 @@ class SqueezedLMTask(pl.LightningModule):
 
     Raises:
         ValueError: no sparsity, one outside [0, 1), or one twice.
+        ConfigError: a model without a layer that is squeezed.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SqueezedLMTask(pl.LightningModule):
         self._rules = {one: replace(self.squeeze, sparsity=one) for one in self.sparsities}
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.prompt, self.chunk = prompt, chunk
+        check_squeezes(self.model)
 
     def forward(self, batch: FixedContextQueries) -> DocumentAnswers:
         """Read the document, then ask everything at every sparsity."""

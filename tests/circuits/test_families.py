@@ -120,7 +120,7 @@ def test_public_models_have_their_published_size(name, millions):
 
 @pytest.mark.parametrize(
     "path",
-    sorted((conf_dir() / "model").glob("*_*.yaml")),  # hf.yaml names somebody else's
+    sorted((conf_dir() / "model").glob("[!h]*_*.yaml")),  # hf*.yaml name somebody else's
     ids=lambda p: p.stem,
 )
 def test_every_model_of_ours_is_read_completely(path):

@@ -145,6 +145,7 @@ def test_comparison_writes_tables_answers_and_pictures(built, tmp_path, capsys):
     record = json.loads((folder / "comparison.json").read_text())
     assert [one["question"] for one in record["answers"]] == QUESTIONS
     assert [row["layer"] for row in record["quality"]] == [0, 1, 0, 1]
+    assert record["context"]["bytes"] == built.stat().st_size
     assert '"layer": 1,' in (folder / "comparison.json").read_text()  # a whole number
     assert (folder / "answers.md").read_text().strip() in printed
     assert "\u2026" not in printed  # no column is cut off at 80 letters
@@ -200,6 +201,10 @@ def test_documents_that_cannot_be_read(content, words, model, tmp_path, capsys):
     [
         (["--clusters", "0.9e-9"], ""),
         (["--clusters", "0"], "clusters=0"),
+        (["--clusters", "nan"], "clusters=nan"),
+        (["--clusters", "inf"], "clusters=inf"),
+        (["--chunk", "0"], "chunk=0"),
+        (["--seed", "99999999999"], "seed=99999999999"),
         (["--clusters", "100000"], "more clusters than tokens"),
         (["--levels", "many"], "--levels many"),
         (["--levels", "0"], "levels=0"),
@@ -262,6 +267,7 @@ def test_a_model_without_rotary_positions(document, tmp_path, capsys):
         (["a?", "--questions", "nowhere.txt"], "nowhere.txt"),
         (["long " * 500], "it does not fit"),
         (["a?", "--correct-values"], "value_centroids"),
+        (["a?", "--plot", "kept.txt"], "ends in .png"),
     ],
 )
 def test_questions_that_cannot_be_asked(options, words, built, capsys):

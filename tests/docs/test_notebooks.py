@@ -14,6 +14,7 @@ EXPECTED = {
         ("test/perplexity", "baseline/neighbour_seen_perplexity"),
         "runs/notebook/metrics.csv",
     ),
+    "score_variants": (("I44A", "position mean (supervised)"), "scores.csv"),
     "ask_a_long_document": (("same next token", "of the document read]"), "reference.ctx"),
 }
 """Words that a notebook prints, and a file that it leaves."""

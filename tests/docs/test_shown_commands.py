@@ -51,7 +51,8 @@ def composed(shown, folder):
         search = [f"hydra.searchpath=[file://{folder / options['--config-dir']}]"]
     jobs = [overrides]
     if "-m" in options or "--multirun" in options:
-        parsed = OverridesParser.create().parse_overrides(overrides)
+        loader = GlobalHydra.instance().config_loader()  # which knows what a glob stands for
+        parsed = OverridesParser.create(loader).parse_overrides(overrides)
         jobs = list(itertools.chain(*BasicSweeper.split_arguments(parsed, None)))
     primary = shown.program.removeprefix("lcf-")
     return [compose(primary, overrides=[*job, *search]) for job in jobs]

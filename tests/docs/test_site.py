@@ -89,5 +89,5 @@ def test_no_page_asks_another_server_or_leaves_a_marker(site):
         requests = Requests()
         requests.feed(text)
         assert not requests.external, path.name
-        assert not re.search("<!-- (benchmark|data sets|circuits)", text)
+        assert not re.search("<!-- (benchmark|data sets|circuits|squeezed)", text)
         assert 'class="mermaid"' not in text  # the theme would fetch the renderer

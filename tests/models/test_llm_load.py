@@ -6,7 +6,14 @@ import shutil
 import pytest
 import torch
 from tiny_llms import gguf_tensors, tiny_config, tiny_tokenizer, write_folder, write_gguf
-from transformers import BertConfig, BertModel, GPT2Config, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertModel,
+    FalconConfig,
+    GPT2Config,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from lcframework.errors import CheckpointError, ConfigError
 from lcframework.models.llm.load import find_device, load_llm
@@ -135,6 +142,16 @@ def test_squeezed_attention_refuses_a_model_without_rotary_positions(tmp_path):
     write_folder(tmp_path / "gpt2", config)
     load_llm(tmp_path / "gpt2", device="cpu")
     refused(ConfigError, ["rotary"], tmp_path / "gpt2", attn_implementation="squeezed")
+
+
+def test_squeezed_attention_refuses_a_model_without_the_attention_interface(tmp_path):
+    config = FalconConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=300, bos_token_id=1,
+        eos_token_id=0,
+    )  # fmt: skip
+    write_folder(tmp_path / "falcon", config)
+    words = ["attention of falcon", "another architecture"]
+    refused(ConfigError, words, tmp_path / "falcon", attn_implementation="squeezed")
 
 
 def test_unknown_settings(folder):

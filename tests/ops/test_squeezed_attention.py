@@ -91,6 +91,13 @@ def test_path_equals_reference(name, group, Ks, block):
         want, want_kept = squeezed_attention(given[0], fixed, *given[1:], rule, backend="reference")
         torch.testing.assert_close(kept, want_kept, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(out, want, rtol=1e-9, atol=1e-9)
+        if correct:
+            with pytest.raises(ValueError, match="correct"):
+                squeezed_attention(given[0], fixed, *given[1:], rule, backend="masked")
+            continue
+        out, kept = squeezed_attention(given[0], fixed, *given[1:], rule, backend="masked")
+        torch.testing.assert_close(kept, want_kept, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(out, want, rtol=1e-9, atol=1e-9)
 
 
 def test_the_cases_select_something_and_drop_something():

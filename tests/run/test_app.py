@@ -8,7 +8,7 @@ import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lcframework.errors import DataError, RunInterrupted
-from lcframework.run.app import explain
+from lcframework.run.app import explain, multirun_first
 from lcframework.run.lightning_habits import interruptible
 
 
@@ -46,3 +46,10 @@ def test_a_ctrl_c_that_lightning_made_an_exit_is_one_again():
         lightning()
     with pytest.raises(SystemExit), interruptible():
         raise SystemExit(3)
+
+
+def test_a_sweep_may_be_asked_for_between_overrides():
+    given = ["experiment=a", "-m", "seed=1,2", "--config-dir", "conf"]
+    assert multirun_first(given) == ["-m", "experiment=a", "seed=1,2", "--config-dir", "conf"]
+    assert multirun_first(["a=1", "--multirun"]) == ["--multirun", "a=1"]
+    assert multirun_first(["a=1"]) == ["a=1"]

@@ -11,8 +11,8 @@ from transformers import AutoModel
 
 from lcframework.errors import CheckpointError
 from lcframework.paths import sample_dir
-from lcframework.run.evaluate import find_checkpoint, load_network
 from lcframework.run.export import export
+from lcframework.run.networks import find_checkpoint, load_network
 
 TEST_DATA = f"data.test={sample_dir() / 'valid.fasta.gz'}"
 SMALL = ["model.d_model=16", "model.n_layers=1", "data.max_tokens=4096", "trainer.max_steps=4"]

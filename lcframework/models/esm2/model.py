@@ -6,8 +6,8 @@ feed-forward width.
 The network is transformers' `EsmForMaskedLM` untouched, with ESM-2's switches: rotary positions, no
 dropout, no layer norm on the embeddings, input and output embedding tied. Two things are left out
 because the masked LM objective never uses them: the pooler and the contact head. `token_dropout` is
-off, so that the number of masked residues of one protein does not rescale its embeddings and LC-PLM
-sees the same inputs.
+off by default, so that the number of masked residues of one protein does not rescale its embeddings
+and LC-PLM sees the same inputs; published ESM-2 weights need it (see `huggingface`).
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ from lcframework.models.esm2.attention import ATTENTION_NAME, BACKENDS, Packing
 CLS_ID, PAD_ID, EOS_ID, MASK_ID = 0, 1, 2, 32
 MAX_POSITIONS = 65_536
 """Size of a buffer that rotary positions never read; no protein is refused for its length."""
+TRAINED_MASK_SHARE = 0.15 * 0.8
+"""Share of mask tokens in ESM-2's training, which `token_dropout` rescales to."""
 PARTS = ("all", "blocks", "embeddings")
 
 
@@ -37,6 +39,8 @@ class ESM2(nn.Module):
         ffn_ratio: feed-forward width over `d_model`; 4 in every ESM-2.
         vocab_size: number of tokens; at least 33, ESM-2's alphabet with `<mask>` as id 32.
         attention_backend: "auto", "varlen" or "sdpa", see `lcframework.models.esm2.attention`.
+        token_dropout: zero the embeddings of masked tokens and rescale the others of the protein,
+            as the published ESM-2 checkpoints expect.
 
     Attributes:
         architecture: "esm2".
@@ -57,6 +61,7 @@ class ESM2(nn.Module):
         ffn_ratio: int = 4,
         vocab_size: int = 33,
         attention_backend: str = "auto",
+        token_dropout: bool = False,
     ) -> None:
         super().__init__()
         _check_sizes(d_model, n_layers, n_heads, ffn_ratio, vocab_size)
@@ -74,6 +79,9 @@ class ESM2(nn.Module):
             "vocab_size": vocab_size,
             "attention_backend": attention_backend,
         }
+        self.token_dropout = token_dropout
+        if token_dropout:  # absent where off, as in the checkpoints written before there was one
+            self.hparams["token_dropout"] = True
         self.network = EsmForMaskedLM(
             EsmConfig(
                 vocab_size=vocab_size,
@@ -123,12 +131,29 @@ class ESM2(nn.Module):
         _check_packed(tokens, cu_seqlens, max_len)
         packing = Packing(cu_seqlens, max_len, self.attention_backend)
         hidden_1Td = self.network.esm(
-            input_ids=tokens.unsqueeze(0),
+            **self.inputs_of(tokens, cu_seqlens),
             position_ids=positions_in_protein(cu_seqlens, tokens.shape[0]).unsqueeze(0),
             packing=packing,
         ).last_hidden_state
         hidden = hidden_1Td[0] if at is None else hidden_1Td[0, at]
         return self.network.lm_head(hidden)
+
+    def inputs_of(self, tokens: Tensor, cu_seqlens: Tensor) -> dict[str, Tensor]:
+        """What the encoder is given: ids or, with `token_dropout`, embeddings (1, T, d)."""
+        if self.token_dropout:
+            return {"inputs_embeds": self._dropped_embeddings(tokens, cu_seqlens).unsqueeze(0)}
+        return {"input_ids": tokens.unsqueeze(0)}
+
+    def _dropped_embeddings(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """(T, d) embeddings with masks as zeros, scaled by each protein's own share of masks."""
+        lengths_S = cu_seqlens.long().diff()
+        owner_T = torch.repeat_interleave(lengths_S, output_size=tokens.shape[0])
+        masked_T = tokens == MASK_ID
+        masks_S = lengths_S.new_zeros(lengths_S.shape).index_add_(0, owner_T, masked_T.long())
+        scale_S = (1.0 - TRAINED_MASK_SHARE) / (1.0 - masks_S.float() / lengths_S)
+        embedded = self.network.esm.embeddings.word_embeddings(tokens)
+        scaled = embedded.masked_fill(masked_T[:, None], 0.0) * scale_S[owner_T][:, None]
+        return scaled.to(embedded.dtype)
 
     def num_parameters(self, part: str = "all") -> int:
         """Count the parameters of one part of the network.

@@ -1,7 +1,7 @@
 """Loading a GGUF file through transformers, which unpacks its weights.
 
 transformers reads most of a file rightly. What it would get wrong without a word is refused
-(scaled rotary positions) or mended (the pre-tokenizer of SmolLM's vocabulary) here.
+(scaled rotary positions) or mended (the pre-tokenizer of SmolLM's vocabulary, the end token) here.
 """
 
 import importlib.util
@@ -25,6 +25,7 @@ DIGIT_VOCABULARIES = (
 )
 """`tokenizer.ggml.pre` of vocabularies learned with every digit on its own (llama.cpp,
 src/llama-vocab.cpp); transformers splits text for them as for GPT-2, "\\n\\n5" then differs."""
+SPECIAL = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token"}
 SCALED_BY_TRANSFORMERS = ("gpt-oss",)
 
 
@@ -71,7 +72,13 @@ def _check_rope(path: Path, header: GGUFHeader) -> None:
 
 
 def mend_tokenizer(tokenizer: Any, header: GGUFHeader) -> None:
-    """Split text as the vocabulary was learned, where transformers does not."""
+    """Split text as the vocabulary was learned, and name the special tokens that the file names,
+    where transformers does not (5.17 takes the first token of a chat for its end)."""
+    for name, attribute in SPECIAL.items():
+        number = header.values.get(f"tokenizer.ggml.{name}_token_id")
+        token = None if number is None else tokenizer.convert_ids_to_tokens(number)
+        if token is not None and getattr(tokenizer, attribute) != token:
+            setattr(tokenizer, attribute, token)
     if header.values.get("tokenizer.ggml.pre") in DIGIT_VOCABULARIES:
         from tokenizers import pre_tokenizers
 

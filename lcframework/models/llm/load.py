@@ -159,7 +159,15 @@ def _check_squeezable(config: Any) -> None:
 
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        skeleton = AutoModelForCausalLM.from_config(config, attn_implementation=SQUEEZED)
+        try:
+            skeleton = AutoModelForCausalLM.from_config(config, attn_implementation=SQUEEZED)
+        except KeyError as error:
+            if error.args != (SQUEEZED,):
+                raise
+            raise ConfigError(
+                f"transformers does not let the attention of {config.model_type} be chosen, so "
+                "squeezed attention cannot be used with it. Take another architecture."
+            ) from error
     check_model(skeleton.eval())
 
 

@@ -19,7 +19,7 @@ class Answer:
         tokens: its token ids, up to and without the end token.
         kept_prefill: (L, H) share of the clustered tokens read while the question was read, L the
             squeezed layers, H their key-value heads (with `group="none"` the mean over the query
-            heads of each).
+            heads of each); (0, 0) where no layer is squeezed.
         kept_decode: (L, H) the same, mean over the decoding steps (with beam search over the beams
             too); NaN if the answer came from the prefill alone.
         centroid_share: half the number of centroids per clustered token (they have keys only), or 0
@@ -42,7 +42,10 @@ class Answer:
     @property
     def budget(self) -> float:
         """Share of the clustered keys and values read at a step, centroids included: mean of `kept`
-        plus `centroid_share` (paper, section 6.1)."""
+        plus `centroid_share` (paper, section 6.1); 1 where every layer has a sliding window and is
+        dense."""
+        if not self.kept.numel():
+            return 1.0
         return float(self.kept.mean()) + self.centroid_share
 
 
@@ -70,6 +73,8 @@ def kept_per_row(
         if kept.shape[2] != returned:
             kept = kept.mean(2, keepdim=True).expand(-1, -1, returned, -1)
         per_layer.append(kept.flatten(1, 2))
+    if not per_layer:
+        return [(torch.empty(0, 0), torch.empty(0, 0)) for _ in steps]
     kept_LtBH = torch.stack(per_layer).cpu()
     return [
         (kept_LtBH[:, 0, row], kept_LtBH[:, 1 : 1 + count, row].mean(1))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 KEY = "lcframework_squeezed_context"
 """The only key of the safetensors metadata, whose order in the file is random."""
-VERSION = 1
+VERSION = 2
 _LEVEL = ("centroids", "offsets", "children", "parents")
 _FIXED = ("keys", "values", "exact_keys", "exact_values", "value_centroids")
 
@@ -69,7 +69,12 @@ def save_context(context: "SqueezedContext", path: Path, overwrite: bool = False
         "layers": [{"scale": one.scale, "facts": one.facts} for one in context.layers],
     }
     header = json.dumps(about, sort_keys=True)
-    outer = {"version": VERSION, "sha256": _digest(header, tensors.items()), "about": header}
+    outer = {
+        "version": VERSION,
+        "sha256": _digest(header, tensors.items()),
+        "about_sha256": _digest(header, ()),  # without tensors: `read_about` does not read them
+        "about": header,
+    }
     metadata = {KEY: json.dumps(outer)}
     try:
         replace_file(path, lambda temporary: save_file(tensors, temporary, metadata))
@@ -126,10 +131,20 @@ def _open(path: Path) -> tuple[Any, dict[str, Any]]:
     header = (file.metadata() or {}).get(KEY)
     if header is None:
         raise DataError(f"{path} is a safetensors file, but not of a squeezed context.")
-    outer = json.loads(header)
-    if outer["version"] != VERSION:
+    try:
+        outer = json.loads(header)
+        version = outer["version"]
+        wanted = {"version", "sha256", "about_sha256", "about"}
+        whole = version != VERSION or (
+            outer.keys() == wanted and outer["about_sha256"] == _digest(outer["about"], ())
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        version, whole = VERSION, False
+    if not whole:
+        raise DataError(f"{path} is damaged: its header is not whole. Build the context again.")
+    if version != VERSION:
         raise DataError(
-            f"{path} was written in version {outer['version']} of the format, and this "
+            f"{path} was written in version {version} of the format, and this "
             f"lcframework reads version {VERSION}. Build the context again."
         )
     return file, outer
@@ -149,23 +164,31 @@ def read_about(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     opened, outer = _open(path)
     about = json.loads(outer["about"])
+    squeezed = [n for n, count in enumerate(about["levels"]) if count]
+    first = squeezed[0] if squeezed else 0
+    keys = f"{first}.keys" if squeezed else f"{first}.sliding_keys"
     with opened as file:
-        squeezed = [n for n, count in enumerate(about["levels"]) if count]
-        first = squeezed[0]
-        shape = file.get_slice(f"{first}.keys").get_shape()
-        levels = range(about["levels"][first])
-        return {
-            "tokens": file.get_slice("ids").get_shape()[0],
-            "bytes": path.stat().st_size,
-            "layers": len(about["levels"]),
-            "squeezed_layers": squeezed,
-            "heads": shape[0],
-            "clustered": shape[1],
-            "clusters": [file.get_slice(f"{first}.{n}.centroids").get_shape()[1] for n in levels],
-            "per_layer": about["layers"],
-            "model_path": about.get("model_path", ""),
-            **{key: about[key] for key in ("model", "tokenizer", "parts", "plan", "facts")},
-        }
+        try:
+            shape = file.get_slice(keys).get_shape()
+            tokens = file.get_slice("ids").get_shape()[0]
+            clusters = [
+                file.get_slice(f"{first}.{n}.centroids").get_shape()[1]
+                for n in range(about["levels"][first])
+            ]
+        except (SafetensorError, IndexError) as error:
+            raise DataError(f"{path} is damaged ({error}). Build the context again.") from error
+    return {
+        "tokens": tokens,
+        "bytes": path.stat().st_size,
+        "layers": len(about["levels"]),
+        "squeezed_layers": squeezed,
+        "heads": shape[0],
+        "clustered": shape[1] if squeezed else 0,
+        "clusters": clusters,
+        "per_layer": about["layers"],
+        "model_path": about["model_path"],
+        **{key: about[key] for key in ("model", "tokenizer", "parts", "plan", "facts")},
+    }
 
 
 def load_context(

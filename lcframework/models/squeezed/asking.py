@@ -12,7 +12,12 @@ from lcframework.errors import ConfigError, DataError
 from lcframework.models.llm.prompts import PromptParts, encode
 from lcframework.models.squeezed.answers import Answer, kept_per_row
 from lcframework.models.squeezed.cache import SqueezedCache
-from lcframework.models.squeezed.checks import check_model, is_out_of_memory, text_config
+from lcframework.models.squeezed.checks import (
+    check_model,
+    frequency_border,
+    is_out_of_memory,
+    text_config,
+)
 from lcframework.models.squeezed.rules import Squeeze
 
 if TYPE_CHECKING:
@@ -93,7 +98,17 @@ def check_room(
     Raises:
         DataError: it does not fit the model's positions.
     """
-    positions = getattr(text_config(context.model), "max_position_embeddings", None)
+    config = text_config(context.model)
+    positions = getattr(config, "max_position_embeddings", None)
+    border = frequency_border(config)
+    if border is not None and context.length <= border:
+        positions = border  # beyond it the context's keys would have to be rotated anew
+        what, cure = (
+            "positions with frequencies for short texts",
+            f"less, or over {border:,} tokens",
+        )
+    else:
+        what, cure = "positions", "less text"
     if positions is None:
         return
     for tokens, question in zip(mask.sum(1).tolist(), questions, strict=True):
@@ -101,8 +116,8 @@ def check_room(
             raise DataError(
                 f"The question {question[:60]!r} has {tokens - context.length:,} tokens with its "
                 f"prompt; behind a context of {context.length:,} and with max_new_tokens={new:,} "
-                f"it does not fit the model's {positions:,} positions. Shorten the question, "
-                "lower max_new_tokens, or build the context of less text."
+                f"it does not fit the model's {positions:,} {what}. Shorten the question, "
+                f"lower max_new_tokens, or build the context of {cure}."
             )
 
 
@@ -167,8 +182,7 @@ def _generate(
     ):
         question = questions[number * len(questions) // len(cut)]
         text = context.tokenizer.decode(row, skip_special_tokens=True).strip()
-        overhead = 0.0 if cache.keeps_all else 0.5 * context.centroid_fraction
-        answers.append(Answer(question, text, tuple(row), prefill, decode, overhead))
+        answers.append(Answer(question, text, tuple(row), prefill, decode, cache.overhead))
     return answers
 
 

@@ -24,6 +24,10 @@ from lcframework.errors import ConfigError
 ATTENTION_NAME = "squeezed"
 
 
+class BoundKVUsedAsTensor(ConfigError):
+    """The keys that a cache returned did not go straight to the "squeezed" attention function."""
+
+
 class BoundKV:
     """Keys and values of one layer, bound to the cache layer they came from; no tensor."""
 
@@ -36,7 +40,7 @@ class BoundKV:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise ConfigError(
+        raise BoundKVUsedAsTensor(
             "A squeezed context was given to a model whose attention is not 'squeezed'. Load it "
             "with AutoModelForCausalLM.from_pretrained(path, attn_implementation='squeezed') after "
             "`import lcframework.models.squeezed`, or call "

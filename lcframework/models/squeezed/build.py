@@ -4,6 +4,7 @@ by layer, clusters and calibration.
 Legend: S context tokens, W observation window, H key-value heads, Hq query heads, D head size.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicSlidingWindo
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lcframework.errors import ConfigError, DataError
-from lcframework.models.squeezed.attention import BoundKV
+from lcframework.models.squeezed.attention import BoundKV, BoundKVUsedAsTensor
 from lcframework.models.squeezed.calibration import Sketch, calibrate
 from lcframework.models.squeezed.checks import (
     check_model,
+    frequency_border,
     is_out_of_memory,
     layer_kinds,
     text_config,
@@ -27,6 +29,7 @@ from lcframework.models.squeezed.checks import (
 from lcframework.models.squeezed.hierarchy import ClusterPlan, cluster_layer
 from lcframework.ops.squeezed_attention import FixedKV
 
+log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how far, and of how much."""
 
@@ -42,6 +45,7 @@ class LayerContext:
         scale: factor on the logits.
         sliding: (keys, values), (H, w, D) each, of a sliding-window layer.
         facts: mean `loss` and `iterations` of the clustering.
+        queries: (Hq, W, D) of the observation window; not stored in a context's file.
     """
 
     fixed: FixedKV | None = None
@@ -50,6 +54,7 @@ class LayerContext:
     scale: float = 1.0
     sliding: tuple[Tensor, Tensor] | None = None
     facts: dict[str, float] = field(default_factory=dict)
+    queries: Tensor | None = None
 
 
 class RecordingLayer(CacheLayerMixin):
@@ -132,6 +137,9 @@ def read_document(
 
     Returns:
         A cache of `RecordingLayer` and, for sliding layers, transformers' own.
+
+    Raises:
+        ConfigError: an architecture that computes with what its cache returns.
     """
     config = text_config(model)
     layers: list[Any] = [
@@ -144,7 +152,15 @@ def read_document(
     with torch.no_grad():
         for start in range(0, len(ids), chunk):
             part = ids[None, start : start + chunk].to(model.device)
-            decoder(input_ids=part, past_key_values=cache, use_cache=True)
+            try:
+                decoder(input_ids=part, past_key_values=cache, use_cache=True)
+            except (BoundKVUsedAsTensor, TypeError, AttributeError) as error:
+                # `check_model` has seen that the attention is "squeezed".
+                raise ConfigError(
+                    f"{type(model).__name__} does not hand its keys straight from the cache to its "
+                    "attention function (as with latent or differential attention), so squeezed "
+                    "attention cannot be used with it. Take another architecture."
+                ) from error
             progress("reading", min(len(ids), start + chunk), len(ids))
     return cache
 
@@ -162,7 +178,8 @@ def build_layers(
         model: with attention "squeezed", in evaluation mode.
         ids: (S,) int64 the context's tokens.
         plan: how to cluster.
-        chunk: tokens that are read at a time.
+        chunk: tokens that are read at a time; all where the model's rotary frequencies depend on
+            the length ("longrope").
         progress: told about every step.
 
     Returns:
@@ -174,6 +191,7 @@ def build_layers(
     """
     check_model(model)
     _check_length(model, ids, plan)
+    chunk, may_lower = _pieces(model, ids, chunk)
     seconds = {"read_s": 0.0, "cluster_s": 0.0, "calibrate_s": 0.0}
     try:
         started = time.perf_counter()
@@ -188,10 +206,12 @@ def build_layers(
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        cure = "load the model in bfloat16, or shorten the document."
+        if may_lower:
+            cure = f"lower the chunk of tokens read at a time (now {chunk}), {cure}"
         raise DataError(
             f"Building a context of {len(ids):,} tokens did not fit in the memory of "
-            f"{model.device}. Lower the chunk of tokens read at a time (now {chunk}), load the "
-            "model in bfloat16, or shorten the document."
+            f"{model.device}: {cure}"
         ) from error
     return built, seconds
 
@@ -214,6 +234,21 @@ def _check_length(model: PreTrainedModel, ids: Tensor, plan: ClusterPlan) -> Non
             f"{positions:,} positions, of which a question and its answer need some. Shorten the "
             "document or take a model with a longer context."
         )
+    clustered = len(ids) - exact
+    if plan.clusters * clustered < 1:
+        log.warning(
+            "clusters=%g of %d tokens is less than one; one is made", plan.clusters, clustered
+        )
+
+
+def _pieces(model: PreTrainedModel, ids: Tensor, chunk: int) -> tuple[int, bool]:
+    """Tokens to read at a time, and whether fewer would do."""
+    if chunk < 1:
+        raise ConfigError(f"chunk={chunk}: at least 1 token must be read at a time.")
+    border = frequency_border(text_config(model))
+    if border is not None and len(ids) > border:
+        return len(ids), False  # the first chunks would get the frequencies of a short text
+    return chunk, True
 
 
 def _layer(layer: Any, number: int, plan: ClusterPlan, seconds: dict[str, float]) -> LayerContext:
@@ -229,7 +264,8 @@ def _layer(layer: Any, number: int, plan: ClusterPlan, seconds: dict[str, float]
     fixed, positions, facts = cluster_layer(keys, values, plan)
     fixed.check()
     middle = time.perf_counter()
-    sketch = calibrate(layer.last_queries(), fixed, layer.scale, f"layer {number}")
+    queries = layer.last_queries()
+    sketch = calibrate(queries, fixed, layer.scale, f"layer {number}")
     seconds["cluster_s"] += middle - started
     seconds["calibrate_s"] += time.perf_counter() - middle
-    return LayerContext(fixed, sketch, positions, layer.scale, None, facts)
+    return LayerContext(fixed, sketch, positions, layer.scale, None, facts, queries)

@@ -4,6 +4,7 @@ Legend: B rows, H key-value heads, Hq query heads, Q queries, T tail tokens, S c
     w context tokens inside a sliding window, D head size.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -133,6 +134,10 @@ class SqueezedLayer(TailLayer):
         bound = SqueezedKV(self)
         return bound, bound
 
+    def choose_each(self) -> None:
+        """From now on every query chooses for itself, as in decoding."""
+        self.rule = replace(self.rule, query_block=1)
+
     def reset(self) -> None:
         """Forget the tail and what was counted."""
         super().reset()
@@ -218,10 +223,16 @@ class SlidingKV(BoundKV):
 
 
 class SqueezedCache(Cache):
-    """The cache to give to generate(): one `SqueezedLayer` or `SlidingLayer` per model layer."""
+    """The cache to give to generate(): one `SqueezedLayer` or `SlidingLayer` per model layer.
 
-    def __init__(self, layers: list[TailLayer]) -> None:
+    Args:
+        layers: of the model, in order.
+        overhead: share of the clustered keys and values that is read at a step to choose.
+    """
+
+    def __init__(self, layers: list[TailLayer], overhead: float = 0.0) -> None:
         super().__init__(layers=list(layers))
+        self.overhead = overhead
 
     @property
     def squeezed(self) -> dict[int, SqueezedLayer]:
@@ -246,6 +257,12 @@ class SqueezedCache(Cache):
     def keeps_all(self) -> bool:
         """Whether nothing can be dropped."""
         return all(layer.rule.keeps_all for layer in self.squeezed.values())
+
+    def choose_each(self) -> None:
+        """From now on every query chooses for itself: an answer's tokens that are read at once get
+        what they would have got one by one."""
+        for layer in self.squeezed.values():
+            layer.choose_each()
 
     def forget_tail(self) -> None:
         """Free the tails; what was counted stays."""

@@ -35,6 +35,22 @@ def layer_kinds(config: Any) -> list[str]:
     return list(kinds)
 
 
+def frequency_border(config: Any) -> int | None:
+    """Tokens beyond which all rotary frequencies change ("longrope", as in Phi-3's 128k models), so
+    that no text may be read partly on either side of it; None where they never change.
+
+    "dynamic" scaling changes them only beyond the model's positions, which are refused.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(one for one in rope.values() if isinstance(one, dict))]
+    borders = [
+        one["original_max_position_embeddings"]
+        for one in kinds
+        if one.get("rope_type") == "longrope"
+    ]
+    return min(borders, default=None)
+
+
 def check_model(model: PreTrainedModel) -> None:
     """Refuse a model for which the method is not defined or not implemented.
 
@@ -64,11 +80,6 @@ def check_model(model: PreTrainedModel) -> None:
             f"{name} has layers of the kind {', '.join(unknown)}; known are "
             f"{', '.join(KNOWN_LAYERS)}."
         )
-    if "full_attention" not in kinds:
-        raise ConfigError(
-            f"Every layer of {name} has a sliding window of {config.sliding_window} tokens, so "
-            "there is nothing to squeeze."
-        )
     if config._attn_implementation != ATTENTION_NAME:
         raise ConfigError(
             f"The attention of {name} is {config._attn_implementation!r}. Load it with "
@@ -77,6 +88,21 @@ def check_model(model: PreTrainedModel) -> None:
         )
     if model.training:
         raise ConfigError("A squeezed context is for inference: call model.eval() first.")
+
+
+def check_squeezes(model: PreTrainedModel) -> None:
+    """Refuse to compare densities of reading with a model that reads densely anyway.
+
+    Raises:
+        ConfigError: every layer has a sliding window.
+    """
+    config = text_config(model)
+    if "full_attention" not in layer_kinds(config):
+        raise ConfigError(
+            f"Every layer of {type(model).__name__} has a sliding window of "
+            f"{config.sliding_window} tokens and stays dense, so there is nothing to squeeze and "
+            "nothing to compare. A context of it can be built and asked."
+        )
 
 
 def model_fingerprint(model: PreTrainedModel) -> dict[str, str]:

@@ -18,6 +18,8 @@ from lcframework.models.squeezed.build import LayerContext, Progress, build_laye
 from lcframework.models.squeezed.cache import SlidingLayer, SqueezedCache, SqueezedLayer, TailLayer
 from lcframework.models.squeezed.checks import check_model
 from lcframework.models.squeezed.hierarchy import ClusterPlan
+from lcframework.models.squeezed.methods import Method, method_cache
+from lcframework.models.squeezed.methods.selector import TextLayer, text_layer
 from lcframework.models.squeezed.rules import Squeeze
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class SqueezedContext:
     plan: ClusterPlan
     layers: list[LayerContext]
     facts: dict[str, float] = field(default_factory=dict)
+    _text: list[TextLayer | None] | None = field(default=None, repr=False)
 
     @classmethod
     def build(
@@ -102,7 +105,12 @@ class SqueezedContext:
             ids = torch.as_tensor(document, dtype=torch.long)
         layers, facts = build_layers(model, ids, plan, chunk, progress)
         context = cls(model, tokenizer, parts, ids, plan, layers, facts)
-        if context.dense_layers:
+        if not context.squeezed_layers:
+            log.warning(
+                "Every layer of %s has a sliding window and stays dense: nothing is squeezed.",
+                type(model).__name__,
+            )
+        elif context.dense_layers:
             log.info(
                 "%d of %d layers have a sliding window and stay dense.",
                 len(context.dense_layers),
@@ -128,8 +136,12 @@ class SqueezedContext:
     @property
     def centroid_fraction(self) -> float:
         """Centroids of all levels per clustered token."""
+        return self.centroids_per_token()
+
+    def centroids_per_token(self, levels: int | None = None) -> float:
+        """Centroids per clustered token, of the finest so many levels; None: all."""
         fixed = [layer.fixed for layer in self.layers if layer.fixed is not None]
-        centroids = sum(level.centroids.shape[1] for one in fixed for level in one.levels)
+        centroids = sum(level.centroids.shape[1] for one in fixed for level in one.levels[:levels])
         return centroids / max(1, sum(one.clustered for one in fixed))
 
     def save(self, path: str | Path, overwrite: bool = False) -> Path:
@@ -163,16 +175,31 @@ class SqueezedContext:
                 "correct_values needs the clusters' mean values: build the context with "
                 "value_centroids=True."
             )
+        if isinstance(squeeze, Method) and squeeze.is_baseline:
+            return method_cache(self, squeeze)
         sketches = [layer.sketch for layer in self.layers if layer.sketch is not None]
         rules = iter(squeeze.rules(sketches, self.model.device))
         layers: list[TailLayer] = []
         for layer in self.layers:
             if layer.fixed is not None:
-                layers.append(SqueezedLayer(layer.fixed, next(rules), layer.scale, backend))
+                fixed = layer.fixed.finest(squeeze.levels)
+                layers.append(SqueezedLayer(fixed, next(rules), layer.scale, backend))
             else:
                 assert layer.sliding is not None
                 layers.append(SlidingLayer(*layer.sliding, self.length))
-        return SqueezedCache(layers)
+        cache = SqueezedCache(layers)
+        if not cache.keeps_all:
+            cache.overhead = 0.5 * self.centroids_per_token(squeeze.levels)
+        return cache
+
+    def text_layers(self) -> list[TextLayer | None]:
+        """Every layer in the order of the text, None for those with a sliding window; made once."""
+        if self._text is None:
+            self._text = [
+                None if one.fixed is None else text_layer(one, number)
+                for number, one in enumerate(self.layers)
+            ]
+        return self._text
 
     def inputs(
         self,

@@ -19,6 +19,7 @@ from torch import Tensor
 from lcframework.errors import DataError
 from lcframework.models.squeezed.attention import BoundKV
 from lcframework.models.squeezed.cache import SqueezedCache, SqueezedLayer, TailLayer
+from lcframework.models.squeezed.checks import check_squeezes
 from lcframework.models.squeezed.rules import Squeeze
 from lcframework.ops.squeezed_attention import FixedKV, SelectionRule
 from lcframework.ops.squeezed_attention.selection import select_clusters
@@ -101,11 +102,12 @@ def diagnose(
         A row per sparsity and squeezed layer, in this order.
 
     Raises:
-        ConfigError: a sparsity outside [0, 1).
+        ConfigError: a sparsity outside [0, 1), no layer that is squeezed.
         DataError: no question, or an empty one.
     """
     if isinstance(questions, str) or not len(questions):
         raise DataError("diagnose needs a list of at least one question.")
+    check_squeezes(context.model)
     squeeze = squeeze or Squeeze()
     sketches = [layer.sketch for layer in context.layers if layer.sketch is not None]
     device = context.model.device
@@ -115,7 +117,7 @@ def diagnose(
         for place, (number, layer) in enumerate(_listen(context, question).squeezed.items()):
             assert isinstance(layer, _ListeningLayer)
             for which, chosen in enumerate(rules):
-                row = _judge(layer, chosen[place])
+                row = _judge(layer, chosen[place], squeeze.levels)
                 sums.setdefault((which, number), []).append(row)
     return [
         SelectionQuality(number, sparsities[which], *_mean(rows))
@@ -150,9 +152,9 @@ def _listen(context: "SqueezedContext", question: str) -> SqueezedCache:
     return cache
 
 
-def _judge(layer: _ListeningLayer, rule: SelectionRule) -> Tensor:
+def _judge(layer: _ListeningLayer, rule: SelectionRule, levels: int | None) -> Tensor:
     """Rows (blocks of queries x S, 6), in the order of `SelectionQuality`."""
-    query, fixed = layer.heard[0], layer.fixed
+    query, fixed = layer.heard[0], layer.fixed.finest(levels)
     assert layer.keys is not None
     Q = query.shape[2]
     block = rule.query_block or Q

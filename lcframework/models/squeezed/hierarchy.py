@@ -4,6 +4,7 @@ clusters, and the order in which each of them is one contiguous segment.
 Legend: H key-value heads, N clustered tokens, K clusters of a level, D head size.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,7 +46,8 @@ class ClusterPlan:
 
     def __post_init__(self) -> None:
         share = 0 < self.clusters < 1
-        if not share and (self.clusters < 1 or self.clusters != int(self.clusters)):
+        whole = math.isfinite(self.clusters) and self.clusters == int(self.clusters)
+        if not share and (self.clusters < 1 or not whole):
             raise ConfigError(
                 f"clusters={self.clusters}: give a share of the context's tokens between 0 and 1, "
                 "such as 0.05, or a whole number of clusters, at least 1."
@@ -59,6 +61,8 @@ class ClusterPlan:
                 f"window={self.window}, sinks={self.sinks}: the window's queries calibrate the "
                 "thresholds, so it needs at least 1 token; sinks cannot be negative."
             )
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed={self.seed}: give a whole number from 0 to 2**32 - 1.")
 
     def sizes(self, tokens: int) -> list[int]:
         """Clusters of each level, finest first, for N clustered tokens.

@@ -26,6 +26,8 @@ class Squeeze:
         group: "mean", "max" or "none", see `SelectionRule`.
         query_block: questions' tokens that share a selection; None: all (the paper).
         correct_values: dropped clusters count by their mean value.
+        levels: only the finest so many levels of the context are used; None: all. With 1 a context
+            of several levels is read as one without hierarchy.
 
     Raises:
         ConfigError: values outside their range, or two that exclude each other.
@@ -39,6 +41,7 @@ class Squeeze:
     group: str = "mean"
     query_block: int | None = None
     correct_values: bool = False
+    levels: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("sparsity", "coarse_sparsity"):
@@ -48,6 +51,8 @@ class Squeeze:
         for name, known in (("scope", SCOPES), ("group", GROUPS)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {known}.")
+        if self.levels is not None and self.levels < 1:
+            raise ConfigError(f"levels={self.levels}: a context has at least one level.")
         try:
             SelectionRule(budget=self.budget, top_p=self.top_p, query_block=self.query_block)
         except ValueError as error:
@@ -58,7 +63,7 @@ class Squeeze:
     ) -> list[SelectionRule]:
         """One rule per squeezed layer, its thresholds taken from all layers' sketches."""
         taus = thresholds(
-            sketches,
+            [Sketch(one.scores[: self.levels], one.sizes[: self.levels]) for one in sketches],
             self.sparsity,
             coarse_sparsity=self.coarse_sparsity,
             scope=self.scope,

@@ -1,6 +1,6 @@
 """The entry of squeezed attention: checks and choice of backend.
 
-A faster backend joins by one more name in `BACKENDS`: it receives exactly what the others do and
+A faster backend joins by one more name in `FUNCTIONS`: it receives exactly what the others do and
 returns tensors on the device, so nothing above it waits for the device.
 """
 
@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 
 from lcframework.ops.squeezed_attention.layout import FixedKV, SelectionRule
+from lcframework.ops.squeezed_attention.masked import squeezed_attention_masked
 from lcframework.ops.squeezed_attention.reference import squeezed_attention_reference
 from lcframework.ops.squeezed_attention.segments import squeezed_attention_segments
 
-BACKENDS = ("auto", "segments", "reference")
+FUNCTIONS = {
+    "auto": squeezed_attention_segments,
+    "segments": squeezed_attention_segments,
+    "masked": squeezed_attention_masked,
+    "reference": squeezed_attention_reference,
+}
+BACKENDS = tuple(FUNCTIONS)
 
 
 def squeezed_attention(
@@ -40,7 +47,8 @@ def squeezed_attention(
             itself, which is how it is known. None: causal, without padding.
         rule: which clusters are read.
         scale: factor on the logits; None: D ** -0.5.
-        backend: "auto", "segments" (PyTorch) or "reference" (float64 loops).
+        backend: "auto", "segments" (PyTorch), "masked" (reads everything and masks; no loop over
+            blocks of queries; for evaluations) or "reference" (float64 loops).
 
     Returns:
         Output (B, Hq, Q, Dv) in the dtype of `query`, and the number of clustered tokens read,
@@ -56,10 +64,7 @@ def squeezed_attention(
     if tail_mask is None:
         tail_mask = torch.ones(Q, T, dtype=torch.bool, device=query.device).tril(T - Q)[None, None]
     scale = float(query.shape[-1] ** -0.5) if scale is None else scale
-    function = (
-        squeezed_attention_reference if backend == "reference" else squeezed_attention_segments
-    )
-    return function(query, fixed, tail_key, tail_value, tail_mask, rule, scale)
+    return FUNCTIONS[backend](query, fixed, tail_key, tail_value, tail_mask, rule, scale)
 
 
 def _check(

@@ -78,6 +78,13 @@ class FixedKV:
         """N + E, all tokens of the context."""
         return self.keys.shape[1] + self.exact_keys.shape[1]
 
+    def finest(self, levels: int | None) -> "FixedKV":
+        """The same tokens with the finest so many levels only; None: all."""
+        if levels is None or levels >= len(self.levels):
+            return self
+        kept = self.levels[:levels]
+        return replace(self, levels=(*kept[:-1], replace(kept[-1], parents=None)))
+
     def to(self, device: torch.device | str) -> "FixedKV":
         """The same context on `device`."""
         centroids = self.value_centroids

@@ -10,6 +10,7 @@ from torch import Tensor
 from lcframework.ops.squeezed_attention.layout import FixedKV, SelectionRule
 from lcframework.ops.squeezed_attention.selection import (
     LOGITS_AT_ONCE,
+    queries_of,
     select_clusters,
     shared_logits,
     wide,
@@ -27,8 +28,7 @@ def squeezed_attention_segments(
 ) -> tuple[Tensor, Tensor]:
     """See `dispatch.squeezed_attention`; `tail_mask` is (B or 1, 1, Q, T) bool here."""
     B, Q = query.shape[0], query.shape[2]
-    T = tail_key.shape[2]
-    valid = tail_mask[:, 0].diagonal(T - Q, dim1=-2, dim2=-1).expand(B, -1)
+    valid = queries_of(tail_mask, B)
     block = Q if rule.query_block is None else rule.query_block
     outs, kept = [], []
     for start in range(0, Q, block):

@@ -100,6 +100,12 @@ def _best_first(score: Tensor, sizes: Tensor, rule: SelectionRule, alive: Tensor
     return keep & alive
 
 
+def queries_of(tail_mask: Tensor, rows: int) -> Tensor:
+    """(B, Q) bool: which queries are tokens; padding does not see itself."""
+    Q, T = tail_mask.shape[-2:]
+    return tail_mask[:, 0].diagonal(T - Q, dim1=-2, dim2=-1).expand(rows, -1)
+
+
 def select_clusters(
     query: Tensor,
     valid: Tensor | None,

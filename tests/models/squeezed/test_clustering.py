@@ -168,7 +168,8 @@ def test_log_levels_grow_with_the_length():
 @pytest.mark.parametrize(
     "bad",
     [{"clusters": 0}, {"clusters": 0.0}, {"clusters": -3}, {"clusters": 1.5}, {"levels": 0},
-     {"levels": "deep"}, {"level_ratio": 1}, {"window": 0}, {"sinks": -1}],
+     {"clusters": float("nan")}, {"clusters": float("inf")}, {"levels": "deep"},
+     {"level_ratio": 1}, {"window": 0}, {"sinks": -1}, {"seed": -1}, {"seed": 2**32}],
 )  # fmt: skip
 def test_plans_that_mean_nothing_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):

@@ -6,14 +6,24 @@ import struct
 
 import pytest
 import torch
-from test_generate import QUESTIONS, build
-from tiny_decoders import DOCUMENT, byte_tokenizer, tiny_model
-from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from test_generate import QUESTIONS, build, dense_answer
+from tiny_decoders import BASE, DOCUMENT, byte_tokenizer, tiny_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from lcframework.errors import ConfigError, DataError
 from lcframework.models.squeezed import Squeeze, SqueezedContext, read_about
 from lcframework.models.squeezed import build as building
 from lcframework.models.squeezed.artifact import KEY
+from lcframework.models.squeezed.diagnosis import diagnose
+from lcframework.run.context_compare import compare_sparsities
+from lcframework.tasks.squeezed_lm import SqueezedLMTask
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
@@ -145,7 +155,7 @@ def edit_header(change):
 
 
 def set_version(outer):
-    outer["version"] = 2
+    outer["version"] = 3
     return outer
 
 
@@ -165,8 +175,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         "empty": (lambda path: path.write_bytes(b""), "truncated or is no context"),
         "text": (lambda path: path.write_text("hello"), "truncated or is no context"),
         "flipped": (flip_last_byte, "checksum differs"),
-        "scaled": (edit_header(scale_a_layer), "checksum differs"),
-        "future": (edit_header(set_version), "version 2 of the format"),
+        "scaled": (edit_header(scale_a_layer), "header is not whole"),
+        "future": (edit_header(set_version), "version 3 of the format"),
         "foreign": (edit_header(lambda outer: None), "not of a squeezed context"),
     }  # fmt: skip
     for name, (how, said) in cases.items():
@@ -178,6 +188,27 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         SqueezedContext.load(tmp_path / "none.ctx", model, tokenizer)
     with pytest.raises(DataError, match="no such file"):
         read_about(tmp_path)
+
+
+def test_no_changed_bit_of_the_header_is_a_traceback(tmp_path):
+    """Or a wrong word of `info`, or a context: spaces apart, every change is told."""
+    context = build("gemma3")
+    data = context.save(tmp_path / "good.ctx").read_bytes()
+    path = tmp_path / "bad.ctx"
+    about = read_about(tmp_path / "good.ctx")
+    (length,) = struct.unpack("<Q", data[:8])
+    told = 0
+    for place in range(0, 8 + length, 29):
+        changed = bytearray(data)
+        changed[place] ^= 1 << place % 7
+        path.write_bytes(changed)
+        try:
+            assert read_about(path) == about
+        except DataError:
+            told += 1
+        with pytest.raises(DataError):
+            SqueezedContext.load(path, context.model, context.tokenizer)
+    assert told > 60
 
 
 def test_another_model_dtype_or_tokenizer_is_refused(tmp_path):
@@ -233,6 +264,14 @@ def test_sparsity_outside_0_to_1(sparsity):
         build().ask("Why?", sparsity=sparsity)
 
 
+def test_fewer_clusters_than_one_are_one_and_said_so(caplog):
+    context = build(clusters=1e-6)
+    assert context.layers[0].fixed.levels[0].sizes.shape[1] == 1
+    assert "less than one" in caplog.text
+    with pytest.raises(ConfigError, match="chunk=0"):
+        build(chunk=0)
+
+
 def test_settings_that_contradict_each_other():
     context = build()
     with pytest.raises(ConfigError, match="not both"):
@@ -245,6 +284,26 @@ def test_settings_that_contradict_each_other():
             Squeeze(**bad)
 
 
+def test_a_model_of_sliding_windows_alone_stays_dense(tmp_path, caplog):
+    """Mistral's default: nothing is clustered, and the answers are the dense model's."""
+    model, tokenizer = tiny_model("mistral", sliding_window=24), byte_tokenizer()
+    context = SqueezedContext.build(model, tokenizer, DOCUMENT, window=32)
+    assert "nothing is squeezed" in caplog.text
+    assert context.squeezed_layers == []
+    path = context.save(tmp_path / "a.ctx")
+    assert read_about(path)["clustered"] == 0
+    loaded = SqueezedContext.load(path, model, tokenizer)
+    answers = loaded.ask(QUESTIONS, sparsity=0.9, max_new_tokens=12)
+    assert [one.tokens for one in answers] == [dense_answer(context, one)[0] for one in QUESTIONS]
+    assert all(one.budget == 1.0 for one in answers)
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        diagnose(context, ["what?"])
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        compare_sparsities(context, ["what?"], {0.9: Squeeze(sparsity=0.9)})
+    with pytest.raises(ConfigError, match="sliding window of 24"):
+        SqueezedLMTask((model, tokenizer))
+
+
 def test_models_the_method_is_not_defined_for():
     tokenizer = byte_tokenizer()
     small = {"vocab_size": 259, "n_embd": 16, "n_layer": 1, "n_head": 2}
@@ -253,12 +312,60 @@ def test_models_the_method_is_not_defined_for():
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=9, d_model=8, d_ff=8, num_layers=1))
     with pytest.raises(ConfigError, match="encoder-decoder"):
         SqueezedContext.build(t5.eval(), tokenizer, DOCUMENT)
-    with pytest.raises(ConfigError, match="sliding window of 24"):
-        SqueezedContext.build(tiny_model("mistral", sliding_window=24), tokenizer, DOCUMENT)
     with pytest.raises(ConfigError, match="call model.eval"):
         SqueezedContext.build(tiny_model().train(), tokenizer, DOCUMENT)
     with pytest.raises(ConfigError, match="attn_implementation='squeezed'"):
         SqueezedContext.build(tiny_model(attention="sdpa"), tokenizer, DOCUMENT)
+
+
+TINY = {
+    "vocab_size": 259, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+    "num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 1024,
+}  # fmt: skip
+LATENT = {
+    "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+    "v_head_dim": 16, "n_routed_experts": 4, "n_group": 1, "topk_group": 1,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "more"), [("deepseek_v3", LATENT), ("diffllama", {})])
+def test_models_that_compute_with_what_their_cache_returns(kind, more):
+    """Their attention is "squeezed" by name, but it is not handed the object of the cache."""
+    config = AutoConfig.for_model(kind, **TINY, **more)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="squeezed").eval()
+    with pytest.raises(ConfigError, match="does not hand its keys straight from the cache"):
+        SqueezedContext.build(model, byte_tokenizer(), DOCUMENT, window=32)
+
+
+def longrope_model(border):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "phi3", **BASE | {"head_dim": 8}, original_max_position_embeddings=border,
+        rope_parameters={
+            "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4,
+            "long_factor": [8.0] * 4, "original_max_position_embeddings": border,
+        },
+    )  # fmt: skip
+    config.sliding_window = None
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="squeezed").eval()
+    model.generation_config.eos_token_id = None
+    return model
+
+
+@pytest.mark.parametrize("border", [300, 900])
+def test_frequencies_that_change_with_the_length(border):
+    """Phi-3's 128k models rotate by other frequencies beyond 4k tokens: chunks that end before
+    would mix both."""
+    context = SqueezedContext.build(
+        longrope_model(border), byte_tokenizer(), DOCUMENT, window=32, chunk=100
+    )
+    assert 300 < context.length < 900 - 100
+    want = [dense_answer(context, question)[0] for question in QUESTIONS]
+    assert [one.tokens for one in context.ask(QUESTIONS, sparsity=0.0, max_new_tokens=12)] == want
+    if border > context.length:
+        with pytest.raises(DataError, match=r"900 positions with .* or over 900 tokens"):
+            context.ask("Why?", max_new_tokens=border - context.length)
 
 
 def test_keys_that_are_not_numbers():
@@ -275,7 +382,7 @@ def test_no_memory_left_says_what_to_lower(monkeypatch):
 
     context = build()
     monkeypatch.setattr(building, "cluster_layer", full)
-    with pytest.raises(DataError, match=r"Lower the chunk .*now 1024"):
+    with pytest.raises(DataError, match=r"lower the chunk .*now 1024"):
         build()
     monkeypatch.setattr(context.model, "generate", full)
     with pytest.raises(DataError, match="Lower batch_size"):

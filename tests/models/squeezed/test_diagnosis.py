@@ -9,7 +9,9 @@ from lcframework.models.squeezed import Squeeze, diagnose
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
-@pytest.mark.parametrize("options", [{}, {"group": "none"}, {"scope": "head", "group": "max"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"group": "none"}, {"scope": "head", "group": "max"}, {"levels": 1}]
+)
 def test_the_selection_judged_is_the_one_made(family, options):
     """In the first layer the queries do not depend on what was dropped before."""
     context = build(family)

@@ -171,16 +171,17 @@ def test_what_does_not_go_with_a_context_is_refused_by_name(name):
         build().ask("What?", **{name: 4})
 
 
-def test_two_contexts_of_one_model_alive_at_once():
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "gemma3"])
+def test_two_contexts_of_one_model_alive_at_once(family):
     """Their steps are interleaved by hand: nothing of one reaches the other."""
-    first, second = build(), build(document=DOCUMENT[::-1])
+    first, second = build(family), build(family, document=DOCUMENT[::-1])
     second = dataclasses.replace(second, model=first.model)
-    want = [one.ask("What costs 3?", sparsity=0.5, max_new_tokens=5)[0].tokens
+    want = [one.ask(QUESTIONS[1], sparsity=0.5, max_new_tokens=5)[0].tokens
             for one in (first, second)]  # fmt: skip
     assert want[0] != want[1]
     state, got = [], ([], [])
     for context in (first, second):
-        inputs = context.inputs(["What costs 3?"], Squeeze(sparsity=0.5))
+        inputs = context.inputs([QUESTIONS[1]], Squeeze(sparsity=0.5))
         own = inputs["input_ids"][:, context.length :]
         state.append([inputs["past_key_values"], own, context.length])
     for _ in range(5):
@@ -236,8 +237,21 @@ def test_without_a_context_the_attention_is_sdpa():
         assert torch.equal(squeezed, model(ids).logits)
 
 
-def test_under_torch_compile():
-    model = tiny_model(num_hidden_layers=1)
+GEMMA = {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"num_hidden_layers": 1}),
+        pytest.param("mistral", {"num_hidden_layers": 1}, marks=pytest.mark.slow),
+        pytest.param("qwen3", {"num_hidden_layers": 1}, marks=pytest.mark.slow),
+        pytest.param("gemma3", GEMMA, marks=pytest.mark.slow),
+    ],
+)
+def test_under_torch_compile(family, options):
+    torch.compiler.reset()
+    model = tiny_model(family, **options)
     context = SqueezedContext.build(model, byte_tokenizer(), DOCUMENT, window=32)
     want = [context.ask(QUESTIONS, sparsity=one, max_new_tokens=4) for one in (0.0, 0.6)]
     context.model.forward = torch.compile(context.model.forward, dynamic=True, backend="eager")

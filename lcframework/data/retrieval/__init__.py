@@ -1,0 +1,1 @@
+"""Which chunks of a document a question needs: chunkers, retrievers, evidence recall."""

@@ -1,0 +1,261 @@
+"""Focused Learning (Wu et al., arXiv 2411.05928): answers are learnt from the whole document while
+the model's state is drawn towards the one it has when the distractors are gone.
+
+L = L_CLM + lambda L_Contra, see `tasks.focused_step` and `ops.info_nce`.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from lcframework.data.focused.item import FocusedItem
+from lcframework.data.focused.pools import FocusedBatch
+from lcframework.errors import CheckpointError, ConfigError, NonFiniteLossError
+from lcframework.models.focused.lora import LoRA, base_identity, save_adapter
+from lcframework.models.focused.network import SCALE_INIT, TwoViewNetwork
+from lcframework.models.focused.views import focused_view, original_view
+from lcframework.ops.info_nce import MAX_SCALE
+from lcframework.tasks.focused_generation import FocusedGeneration
+from lcframework.tasks.focused_step import (
+    STEPS,
+    Pair,
+    StepLosses,
+    Weights,
+    cached_step,
+    contrastive,
+    direct_step,
+)
+from lcframework.tasks.optimizers import WarmupCosineAdamW
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+
+
+def _terms(losses: StepLosses) -> tuple[Tensor | None, ...]:
+    return losses.original, losses.focused, losses.contrast, losses.consistency
+
+
+class FocusedQATask(FocusedGeneration):
+    """Trains a causal language model on pairs of views, and tests it as `FocusedGeneration` does.
+
+    The step is optimised by hand: it clips, accumulates over the pool and moves the schedule
+    itself, so `trainer.gradient_clip_val` must be null and `accumulate_grad_batches` 1.
+
+    Args:
+        model: a causal language model and its tokenizer; changed in place.
+        optimizer: recipe for optimizer and schedule.
+        lora: adapters to train; None: the whole model.
+        weights: of the loss's terms; None: answer loss and contrastive loss, 1 each.
+        step: "cached" (memory of one sequence, one more forward pass) or "direct" (memory of the
+            whole pool); equal gradients.
+        pooling: see `TwoViewNetwork`.
+        projection: see `TwoViewNetwork`.
+        scale_init: see `TwoViewNetwork`.
+        clip: largest norm of the gradient; None: no clipping.
+        gradient_checkpointing: compute each layer's activations again in the backward pass.
+        **settings: of `FocusedGeneration`.
+
+    Logged in training: `train/loss` (answer loss in nats per token, or the first other term
+    where it has no weight), `train/contrast`, `train/consistency`, `train/focused_loss`,
+    `train/scale` (inverse temperature), `train/negatives`, `train/grad_norm` (before clipping),
+    `train/lr`, `train/tokens` (answer tokens so far). In validation `val/loss` and, with contrast,
+    `val/contrast`.
+
+    Raises:
+        ConfigError: settings that the model cannot follow.
+    """
+
+    def __init__(
+        self, model: tuple[Any, Any], optimizer: WarmupCosineAdamW | None = None,
+        lora: LoRA | None = None, weights: Weights | None = None, step: str = "cached",
+        pooling: str = "last_prompt", projection: int | None = None,
+        scale_init: float = SCALE_INIT, clip: float | None = 1.0,
+        gradient_checkpointing: bool = False, **settings: Any,
+    ) -> None:  # fmt: skip
+        self._base = base_identity(*model)
+        self.weights = weights or Weights()
+        super().__init__(model, **settings)
+        self.automatic_optimization = False
+        self.strict_loading = False  # a checkpoint holds what is trained
+        if step not in STEPS:
+            raise ConfigError(f"task.step={step!r} is unknown: choose one of {tuple(STEPS)}.")
+        self.optimizer_recipe = optimizer or WarmupCosineAdamW(lr=2e-4)
+        self.step, self.clip = step, clip
+        self._adapted: list[Any] = []  # in a list: PEFT's wrapper is no second owner of the weights
+        if lora is None:
+            self.model.requires_grad_(True)
+        else:
+            self._adapted.append(lora.attach(self.model, self.mask_id if self.new_token else None))
+        if gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.enable_input_require_grads()
+        self.network = TwoViewNetwork(self.model, pooling, projection, scale_init)
+        if not self.weights.contrast:
+            self.network.log_scale.requires_grad_(False)
+            self.network.projection.requires_grad_(False)
+        # float64: counts beyond 2^24 tokens would be rounded in float32.
+        self.tokens_seen: Tensor
+        self.register_buffer("tokens_seen", torch.zeros((), dtype=torch.float64))
+        self.val_loss, self.val_contrast = MeanMetric(), MeanMetric()
+
+    def needs_mask(self) -> bool:
+        """Whether the focused view is used at all."""
+        weights = self.weights
+        trains = weights.contrast > 0 or weights.focused > 0 or weights.consistency > 0
+        return trains or self.answer_from == "focused"
+
+    def pair(self, item: FocusedItem) -> Pair:
+        """Both views of an item with its answer, truncated alike."""
+        encoded = self.tokens(item, item.references[0])
+        return Pair(
+            original_view(encoded),
+            focused_view(encoded, self.view, self.mask_id if self.mask_id is not None else 0),
+            _hash(item.question_id),
+            _hash(item.document),
+            # What retrieval kept may have been cut away: then nothing is left to focus on.
+            item.contrast and not encoded.lost,
+        )
+
+    def on_fit_start(self) -> None:
+        """Training mode; refuse what would be silently wrong.
+
+        Raises:
+            ConfigError: float16 mixed precision.
+        """
+        if self.trainer.precision == "16-mixed":
+            raise ConfigError(
+                "Focused Learning clips gradients by hand, which trainer.precision=16-mixed "
+                "scales: choose bf16-mixed, bf16-true or 32-true."
+            )
+        self.network.train()
+
+    def training_step(self, batch: FocusedBatch, batch_idx: int) -> None:
+        """One optimizer step over the pool."""
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        pairs = [self.pair(item) for item in batch.items]
+        losses = self._gradients(pairs)
+        self._stop_if_not_finite(losses, batch)
+        trained = [p for p in self.parameters() if p.requires_grad and p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        if self.clip is not None:
+            self.clip_gradients(
+                optimizer, gradient_clip_val=self.clip, gradient_clip_algorithm="norm"
+            )
+        rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        with torch.no_grad():
+            self.network.log_scale.clamp_(max=math.log(MAX_SCALE))
+            self.tokens_seen.add_(losses.answer_tokens)
+        self._log(losses, norm, rate, len(batch))
+
+    def _gradients(self, pairs: Sequence[Pair]) -> StepLosses:
+        if self.step == "direct":
+            return direct_step(self.network, pairs, self.weights, self.manual_backward)
+        wrapped: Any = self.trainer.strategy.model
+        options = {"no_sync": wrapped.no_sync} if hasattr(wrapped, "no_sync") else {}
+        return cached_step(self.network, pairs, self.weights, self.manual_backward, **options)
+
+    def _log(self, losses: StepLosses, norm: Tensor, rate: float, size: int) -> None:
+        shown = next(one for one in _terms(losses) if one is not None)
+        self.log("train/loss", shown, prog_bar=True, batch_size=size)
+        values = {
+            "train/grad_norm": norm,
+            "train/lr": rate,
+            "train/tokens": self.tokens_seen.float(),
+        }
+        if losses.focused is not None and losses.original is not None:
+            values["train/focused_loss"] = losses.focused
+        if losses.consistency is not None:
+            values["train/consistency"] = losses.consistency
+        if losses.contrast is not None:
+            values["train/contrast"] = losses.contrast
+            values["train/scale"] = self.network.log_scale.detach().exp()
+            values["train/negatives"] = losses.negatives
+        self.log_dict(values, batch_size=size)
+
+    def _stop_if_not_finite(self, losses: StepLosses, batch: FocusedBatch) -> None:
+        values = [one for one in _terms(losses) if one is not None]
+        bad = not all(bool(torch.isfinite(one)) for one in values)
+        if not self.trainer.strategy.reduce_boolean_decision(bad, all=False):
+            return
+        raise NonFiniteLossError(
+            f"The loss became {[float(one) for one in values]} at step {self.trainer.global_step} "
+            f"on the questions {', '.join(one.key for one in batch.items)}; the last checkpoint is "
+            "unharmed. Cures: a lower optimizer.lr, more warm-up, a smaller task.clip, or "
+            "trainer.precision=32-true to rule out overflow."
+        )
+
+    def validation_step(self, batch: FocusedBatch, batch_idx: int) -> None:
+        """Accumulate the answer loss per token and the contrastive loss per pool."""
+        rows: dict[str, list[Tensor]] = {"original": [], "focused": []}
+        pairs = [self.pair(item) for item in batch.items]
+        for pair in pairs:
+            embedding, loss, _ = self.network(pair.original, answer_loss=True)
+            self.val_loss.update(loss / pair.original.answer_tokens, pair.original.answer_tokens)
+            if self.weights.contrast and len(pairs) > 1:
+                rows["original"].append(embedding)
+                rows["focused"].append(self.network(pair.focused, answer_loss=False)[0])
+        if rows["focused"]:
+            both = [torch.stack(rows[side]) for side in ("original", "focused")]
+            value, _ = contrastive(both[0], both[1], self.network.log_scale, pairs, self.weights)
+            self.val_contrast.update(value)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the values of the whole split."""
+        self.log("val/loss", self.val_loss.compute(), prog_bar=True)
+        self.val_loss.reset()
+        if self.val_contrast.update_called:
+            self.log("val/contrast", self.val_contrast.compute())
+        self.val_contrast.reset()
+
+    def on_train_end(self) -> None:
+        """Write the adapter to `adapter/` in the run directory."""
+        trainer: Any = self.trainer
+        if self._adapted and trainer.is_global_zero and not trainer.fast_dev_run:
+            folder = Path(trainer.default_root_dir) / "adapter"
+            save_adapter(folder, self._adapted[0], self.tokenizer, self._base, self.new_token)
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule from the recipe."""
+        return self.optimizer_recipe.build(self.network, self.trainer.estimated_stepping_batches)
+
+    def _trained(self) -> dict[str, Tensor]:
+        found = {f"network.{name}": p.detach() for name, p in self.network.named_parameters()
+                 if p.requires_grad}  # fmt: skip
+        return {**found, "tokens_seen": self.tokens_seen}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep trained weights only, and which model they belong to."""
+        checkpoint["state_dict"] = self._trained()
+        checkpoint["focused_base"] = self._base
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another base model or of other adapters.
+
+        Raises:
+            CheckpointError: what differs.
+        """
+        said = checkpoint.get("focused_base")
+        if said is None or said["fingerprint"] != self._base["fingerprint"]:
+            name = "another task" if said is None else f"the base model {said['name']}"
+            raise CheckpointError(
+                f"The checkpoint was written by {name}, this run has {self._base['name']} with "
+                "other weights: give the model that it was trained on, or another ckpt_path."
+            )
+        found = {name: tuple(one.shape) for name, one in checkpoint["state_dict"].items()}
+        wanted = {name: tuple(one.shape) for name, one in self._trained().items()}
+        differing = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
+        if differing:
+            raise CheckpointError(
+                f"The checkpoint trains other weights than this run ({len(differing)} differ, such "
+                f"as {differing[0]}): restore task.lora and task.view, or choose another ckpt_path."
+            )

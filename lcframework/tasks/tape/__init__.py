@@ -1,0 +1,1 @@
+"""TAPE's downstream tasks: fine-tuning with the official heads, and linear probes."""
