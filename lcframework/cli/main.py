@@ -22,6 +22,7 @@ from lcframework.cli import (
     models,
     score_variants,
     split_long,
+    tune,
 )
 from lcframework.errors import ConfigError, LCFrameworkError
 
@@ -99,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
         models,
         context,
         doctor,
+        tune,
         completion,
     ):
         module.register(commands)

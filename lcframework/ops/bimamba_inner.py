@@ -72,7 +72,7 @@ def _(xz, conv_weight, conv_bias, x_proj, dt_proj, dt_bias, A, D, cu_seqlens, lo
     out = xz.new_empty(T, E)
     if not keep:
         return out, *(xz.new_empty(0) for _ in range(3))
-    shape = entering_shape((T, E), longest, A.shape[2], cu_seqlens.numel() - 1, False, xz.device)
+    shape = entering_shape(out, longest, A.shape[2], cu_seqlens.numel() - 1, False)
     entering = xz.new_empty(0) if shape == (0,) else xz.new_empty(shape, dtype=torch.float32)
     return out, xz.new_empty(2, T, x_proj.shape[1]), torch.empty_like(out), entering
 

@@ -8,6 +8,13 @@ import torch
 
 from lcframework.ops.bidirectional_scan import bidirectional_scan, kernel_call, work_items
 from lcframework.ops.bidirectional_scan import triton as host
+from lcframework.ops.bidirectional_scan.tiles import (
+    BACKWARD_WALKS,
+    FORWARD_WALKS,
+    Costs,
+    Tiles,
+    forced,
+)
 
 CUDA = torch.cuda.is_available()
 pytest.importorskip("triton", reason="triton has no wheels for this platform")
@@ -21,6 +28,15 @@ PACKS = {
     "ragged": [0, 1, 2, 9, 72, 73, 80],
 }
 LARGE = {"1000": [0, 1000], "4097": [0, 4097], "mix": [0, 1, 130, 131, 1131, 6000, 6064]}
+COSTS = Costs(1.2, 1.8, 0.5)
+
+
+@pytest.fixture(autouse=True)
+def frugal_walks():
+    """Small packs would take the form for a few warps, which compiles for long: it has a test of
+    its own."""
+    with forced(Tiles(FORWARD_WALKS[:1], BACKWARD_WALKS[:1], COSTS, COSTS)):
+        yield
 
 
 def make(cu, channels, states, dtype, initial, seed=0):
@@ -123,6 +139,18 @@ def test_full_size(cu, channels):
 def test_every_precision_with_rows_that_are_aligned_or_not(dtype, channels):
     tolerance = 1e-4 if dtype == torch.float32 else 2e-2
     compare(LARGE["mix"], channels, 16, dtype, True, tolerance, exact="chunked")
+
+
+@pytest.mark.skipif(not CUDA, reason="compiled forms need a GPU")
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("form", [1, 2])
+@pytest.mark.parametrize("initial", [False, True])
+def test_every_form_of_the_loops(dtype, form, initial):
+    tolerance = 1e-4 if dtype == torch.float32 else 2e-2
+    walks = FORWARD_WALKS[form : form + 1], BACKWARD_WALKS[form : form + 1]
+    with forced(Tiles(*walks, COSTS, COSTS)):
+        compare(LARGE["mix"], 192, 16, dtype, initial, tolerance, exact="chunked")
 
 
 @pytest.mark.skipif(not CUDA, reason="full sizes need a GPU; the interpreter is too slow")

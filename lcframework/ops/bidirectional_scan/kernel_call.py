@@ -11,17 +11,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lcframework.ops.bidirectional_scan.tiles import (
+    FORWARD_WALKS,
+    Tiles,
+    Walk,
+    at_load,
+    current_tiles,
+)
 from lcframework.ops.bidirectional_scan.work_items import WorkItems, work_items
 
 SPAN = 256
 """Steps after which the backward pass starts its running sums anew."""
 TILE = 64
 """Channels of one warp."""
-FORWARD_REGISTERS, BACKWARD_REGISTERS = 128, 168
-"""Registers per thread: as many as leave four and three warps to a multiprocessor's quarter."""
-FEW, FEW_FORWARD_REGISTERS, FEW_BACKWARD_REGISTERS = 2, 168, 232
-"""Up to so many warps to a quarter cannot hide each other's latencies; each then takes two steps in
-a loop's body, with more registers."""
 LOG2_E = 1.4426950408889634
 
 
@@ -47,6 +49,7 @@ class Call:
         skip, bias: (2, E) float32; the bias times log2(e).
         softplus: whether the step is activated.
         fast: whether PTX instructions can be used.
+        tiles: the choices measured for this GPU.
     """
 
     T: int
@@ -62,13 +65,16 @@ class Call:
     bias: Tensor
     softplus: bool
     fast: bool
+    tiles: Tiles
 
     @classmethod
     def of(cls, x, dt, A, B, C, D, bias, cu_seqlens, longest, softplus, training) -> "Call":
-        """Bring the arguments of `scan_triton` into the kernels' layout; `training` as
-        `work_items`."""
+        """Bring the arguments of `scan_triton` into the kernels' layout; `training` says whether a
+        backward pass follows, which must find the same items."""
         states = A.shape[2]
         padded = padded_states(states)
+        tiles = current_tiles(x.device, x.dtype, padded)
+        costs = tiles.training_costs if training else tiles.forward_costs
         maps = torch.cat([_padded(B, 2, padded), _padded(C, 2, padded)], 2)
         zeros = A.new_zeros(A.shape[:2], dtype=torch.float32)
         return cls(
@@ -77,7 +83,7 @@ class Call:
             states,
             padded,
             work_items(
-                cu_seqlens, x.shape[1], longest, x.shape[2], quarters(x.device), SPAN, training
+                cu_seqlens, x.shape[1], longest, x.shape[2], quarters(x.device), SPAN, costs
             ),
             x,
             dt,
@@ -87,6 +93,7 @@ class Call:
             zeros if bias is None else (bias.float() * LOG2_E).contiguous(),
             softplus,
             x.is_cuda,
+            tiles,
         )
 
     def grid(self, directions: int = 2, rows: int | None = None) -> tuple[int, int, int]:
@@ -102,32 +109,32 @@ class Call:
         return self.x.new_empty(2, count, self.E, dtype=torch.float32)
 
     @property
-    def few(self) -> bool:
-        """Whether the launches over all items leave most of the GPU's slots for warps empty."""
-        warps = 2 * self.items.count * -(-self.E // TILE)
-        return self.fast and warps <= FEW * quarters(self.x.device)
+    def warps(self) -> int:
+        """Warps of a launch over all items and both directions."""
+        return 2 * self.items.count * -(-self.E // TILE)
 
-    def forward_walk(self, *others: Tensor) -> dict:
-        """Keyword arguments of the forward kernels that walk; `others` are rows of channels that
-        they read beside x and dt."""
-        return {**self._walk(FORWARD_REGISTERS, others, 4, 0), "num_warps": 1}
+    def border_walk(self, *others: Tensor) -> dict:
+        """Keyword arguments of the kernel that finds what each item contributes; `others` are rows
+        of channels that it reads beside dt."""
+        return {**self._walk(FORWARD_WALKS[0], others, 4, 0), "num_warps": 1}
 
     def scan_walk(self, *others: Tensor) -> dict:
-        """`forward_walk` of the kernel in which two warps take both directions."""
-        registers = FEW_FORWARD_REGISTERS if self.few else FORWARD_REGISTERS
-        common = self._walk(registers, others, 4, 0)
-        return {**common, "UNROLL": 2 if self.few else 1, "num_warps": 2}
+        """Keyword arguments of the kernel in which two warps take both directions; `others` are
+        rows of channels that it reads beside x and dt."""
+        walk = at_load(self.tiles.forward, self.warps, quarters(self.x.device))
+        unroll = walk.unroll if self.fast else 1
+        return {**self._walk(walk, others, 4, 0), "UNROLL": unroll, "num_warps": 2}
 
     def backward_walk(self, dy: Tensor, wide: int) -> dict:
         """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside
         maps, x, dt and dy."""
         brief = self.fast and self.x.dtype == torch.bfloat16 and self.NP <= 16
-        registers = FEW_BACKWARD_REGISTERS if self.few else BACKWARD_REGISTERS
-        common = self._walk(registers, (dy,), 3, wide)
-        unroll = 2 if self.few else 1
+        walk = at_load(self.tiles.backward, self.warps, quarters(self.x.device))
+        unroll = walk.unroll if self.fast else 1
+        common = self._walk(walk, (dy,), 3, wide)
         return {"SPAN": SPAN, "BRIEF": brief, **common, "UNROLL": unroll, "num_warps": 1}
 
-    def _walk(self, registers: int, others: Sequence[Tensor], rows: int, wide: int) -> dict:
+    def _walk(self, walk: Walk, others: Sequence[Tensor], rows: int, wide: int) -> dict:
         size = self.x.element_size()
         slot = 8 * self.NP + rows * TILE * size + wide
         return {
@@ -136,7 +143,7 @@ class Call:
             "FAST": self.fast,
             "STAGED": self.fast and self._aligned(self.x, self.dt, *others),
             "SLOT": max(512, 1 << (slot - 1).bit_length()),
-            **({"maxnreg": registers} if self.fast else {}),
+            **({"maxnreg": walk.registers} if self.fast else {}),
         }
 
     def _aligned(self, *rows: Tensor) -> bool:

@@ -58,11 +58,7 @@ def _(x, dt, A, B, C, D, bias, z, initial, cu_seqlens, longest, softplus, keep, 
     segments = cu_seqlens.numel() - 1
     finals = x.new_empty((2, segments, *A.shape[1:]) if want_finals else 0, dtype=torch.float32)
     y = torch.empty_like(out) if keep and z is not None else x.new_empty(0)
-    shape = (
-        entering_shape(x.shape[1:], longest, A.shape[2], segments, initial is not None, x.device)
-        if keep
-        else (0,)
-    )
+    shape = entering_shape(x, longest, A.shape[2], segments, initial is not None) if keep else (0,)
     return out, finals, y, x.new_empty(shape, dtype=torch.float32 if shape != (0,) else x.dtype)
 
 

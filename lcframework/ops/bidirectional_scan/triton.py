@@ -27,6 +27,7 @@ from lcframework.ops.bidirectional_scan.kernel_call import (
     quarters,
     rows_of,
 )
+from lcframework.ops.bidirectional_scan.tiles import current_tiles
 from lcframework.ops.bidirectional_scan.work_items import item_count, lengths_for
 
 MOST_STATES = 32
@@ -91,17 +92,13 @@ def run_forward(call: Call, z, initial, keep: bool, want_finals: bool):
 
 
 def entering_shape(
-    size: tuple[int, int],
-    longest: int,
-    states: int,
-    segments: int,
-    has_initial: bool,
-    device: torch.device,
+    x: Tensor, longest: int, states: int, segments: int, has_initial: bool
 ) -> tuple[int, ...]:
-    """Shape of the entering states that `run_forward` returns in training for `size` (T, E), (0,)
+    """Shape of the entering states that `run_forward` returns in training for `x` (..., T, E), (0,)
     where it returns none."""
-    tokens, channels = (int(one) for one in size)
-    whole, piece = lengths_for(tokens, longest, segments, channels, quarters(device), True)
+    tokens, channels = (int(one) for one in x.shape[-2:])
+    costs = current_tiles(x.device, x.dtype, padded_states(states)).training_costs
+    whole, piece = lengths_for(tokens, longest, segments, channels, quarters(x.device), costs)
     if longest <= whole and not has_initial:
         return (0,)
     return (
@@ -118,7 +115,7 @@ def _contributions(call: Call, values: Tensor, own: Tensor, total: Tensor, forwa
     _kernels("triton_borders").contribution_kernel[call.grid()](
         values, call.dt, call.bias, call.rate, call.maps, own, total, items.bounds, items.links,
         items.order, call.T, call.E, items.count,
-        FORWARD=forward, **call.forward_walk(values),
+        FORWARD=forward, **call.border_walk(values),
     )  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
 A work item is a segment, or a piece of a long one. Pieces cost a second pass over the pack, which
 finds what enters each of them; so a segment is cut only if it would keep one program busy for
-long, and then finely. Segments of about equal length stay whole unless cutting pays, which it does
-the less the more passes follow: two in training, none else. The host never waits for
-the device: the number of items is bounded from above, items beyond the last are empty.
+long, and then finely. Segments of about equal length stay whole unless cutting is predicted to pay
+(`tiles.Costs`). The host never waits for the device: the number of items is bounded from above,
+items beyond the last are empty.
 
 Legend: T tokens, S segments, I work items, K spans (pieces of items after which the backward walks
 start their sums anew)."""
@@ -14,16 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lcframework.ops.bidirectional_scan.tiles import Costs
 from lcframework.ops.pack_cache import kept_with
 
 SHORTEST_PIECE = 256
 LONGEST_WHOLE, FINE = 0.5, 0.2
 """A segment is cut from this many times a multiprocessor quarter's even share of all steps on, into
 pieces of the second many times that share."""
-FORWARD_COSTS, TRAINING_COSTS = (1.3, 1.95, 0.9), (1.15, 1.8, 0.4)
-"""Without and with a backward pass: time of a step of a warp that has a multiprocessor quarter to
-itself, of a step of each of two that share one, and what cutting adds, in units of the time that a
-step takes where all quarters are full. Measured on an H200."""
 CHANNELS_PER_WARP = 64
 
 
@@ -90,7 +87,7 @@ def item_count(tokens: int, longest: int, segments: int, whole: int, piece: int)
 
 
 def lengths_for(
-    tokens: int, longest: int, segments: int, channels: int, quarters: int, training: bool
+    tokens: int, longest: int, segments: int, channels: int, quarters: int, costs: Costs
 ) -> tuple[int, int]:
     """(longest whole segment, length of a piece); arguments as `work_items`, and S."""
     share = tokens * -(-channels // CHANNELS_PER_WARP) / quarters
@@ -98,10 +95,9 @@ def lengths_for(
     piece = max(SHORTEST_PIECE, int(FINE * share))
     if segments * longest > 2 * tokens:
         return whole, piece
-    alone, pair, again = TRAINING_COSTS if training else FORWARD_COSTS
     warps = -(-2 * segments * -(-channels // CHANNELS_PER_WARP) // quarters)
-    uncut = longest * {1: alone, 2: pair}.get(warps, warps)
-    return (longest, piece) if uncut <= 2 * share * (1 + again) else (whole, piece)
+    uncut = longest * {1: costs.alone, 2: costs.pair}.get(warps, warps)
+    return (longest, piece) if uncut <= 2 * share * (1 + costs.again) else (whole, piece)
 
 
 def work_items(
@@ -111,7 +107,7 @@ def work_items(
     channels: int,
     quarters: int,
     span: int,
-    training: bool,
+    costs: Costs,
 ) -> WorkItems:
     """The items of a pack, kept with `cu_seqlens`: the layers of a network share one pack.
 
@@ -122,9 +118,9 @@ def work_items(
         channels: E.
         quarters: four times the GPU's number of multiprocessors.
         span: steps of a span.
-        training: whether a backward pass follows, which must find the same items.
+        costs: what cutting costs on this GPU.
     """
     segments = cu_seqlens.numel() - 1
-    lengths = lengths_for(tokens, longest, segments, channels, quarters, training)
+    lengths = lengths_for(tokens, longest, segments, channels, quarters, costs)
     cut = (tokens, longest, *lengths, span)
     return kept_with(cu_seqlens, ("work items", *cut), lambda: WorkItems.cut(cu_seqlens, *cut))
