@@ -1,5 +1,5 @@
 """The scan's kernels under NVIDIA's compute-sanitizer: accesses out of bounds and races, for every
-form of the loops, whole and cut segments, the scan alone and in a block.
+choice of registers, whole and cut segments, the scan alone and in a block.
 
 Run: python benchmarks/scan_sanitizer.py (needs `compute-sanitizer`). Sizes are small, because the
 sanitizer slows every access down. `errors` must be 0."""
@@ -14,8 +14,8 @@ import torch
 from harness import Row, write_results
 
 from lcframework.ops.bidirectional_scan.tiles import (
-    BACKWARD_WALKS,
-    FORWARD_WALKS,
+    BACKWARD_REGISTERS,
+    FORWARD_REGISTERS,
     Costs,
     Tiles,
     forced,
@@ -70,8 +70,8 @@ def block(lengths: list[int], channels: int) -> None:
 
 def workload() -> None:
     for forward, backward in (
-        (FORWARD_WALKS[0], BACKWARD_WALKS[0]),
-        (FORWARD_WALKS[-1], BACKWARD_WALKS[-1]),
+        (FORWARD_REGISTERS[0], BACKWARD_REGISTERS[0]),
+        (FORWARD_REGISTERS[-1], BACKWARD_REGISTERS[-1]),
     ):
         for costs in (WHOLE, CUT):
             with forced(Tiles((forward,), (backward,), costs, costs)):

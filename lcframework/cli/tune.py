@@ -16,7 +16,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "tune",
         help="fit the GPU kernels of the scan to this GPU",
-        description="Measure which form of the bidirectional scan's loops is fastest at which load "
+        description="Measure how many registers suit the bidirectional scan at which load "
         "and when cutting long proteins pays; later processes use it. A table for compute "
         "capability 9.0 comes with the package and serves other GPUs until they are measured.",
     )

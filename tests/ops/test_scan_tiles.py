@@ -8,10 +8,10 @@ import torch
 from lcframework.cli.main import main
 from lcframework.cli.tune import keep
 from lcframework.ops.bidirectional_scan import tiles, tune
-from lcframework.ops.bidirectional_scan.tiles import Costs, Tiles, Walk
+from lcframework.ops.bidirectional_scan.tiles import Costs, Tiles
 from lcframework.ops.bidirectional_scan.work_items import lengths_for
 
-SOME = Tiles((Walk(168, 2), Walk(128, 1)), (Walk(232, 2),), Costs(1, 2, 0.5), Costs(1, 2, 0.25))
+SOME = Tiles((168, 128), (232,), Costs(1, 2, 0.5), Costs(1, 2, 0.25))
 CPU = torch.device("cpu")
 
 
@@ -24,9 +24,9 @@ def table(tmp_path, monkeypatch):
     tiles.forget()
 
 
-def test_a_load_beyond_the_table_takes_its_last_walk():
+def test_a_load_beyond_the_table_takes_its_last_choice():
     assert [tiles.at_load(SOME.forward, warps, 10) for warps in (0, 10, 11, 99)] == [
-        Walk(168, 2), Walk(168, 2), Walk(128, 1), Walk(128, 1),
+        168, 168, 128, 128,
     ]  # fmt: skip
 
 
@@ -66,20 +66,21 @@ def test_forced_choices_serve_until_they_end():
     assert tiles.current_tiles(CPU, torch.bfloat16, 16) == before
 
 
-def test_tune_takes_the_fastest_walk_and_derives_the_costs():
-    """A GPU on which a step takes 1 us where quarters are full, 2 us for a warp alone, two steps a
-    body pay up to two warps a quarter, and the pass over the borders costs half a step."""
+def test_tune_takes_the_fastest_choice_and_derives_the_costs():
+    """A GPU on which a step takes 1 us where quarters are full, 2 us for a warp alone, more
+    registers pay up to two warps a quarter, and the pass over the borders costs half a step."""
 
     def seconds(choice, load, tokens, training):
-        walk = tiles.at_load(choice.backward if training else choice.forward, load, 1)
+        registers = tiles.at_load(choice.backward if training else choice.forward, load, 1)
         cut = choice.training_costs == tune.CUT if training else choice.forward_costs == tune.CUT
-        good = (walk.unroll == 2) == (load <= 2)
+        more = registers == (232 if training else 168)
+        good = more == (load <= 2)
         step = 1.5 * load if cut else max(2.0, load)
         return tokens * step * (1.0 if good or cut else 1.1) / 1e6
 
     found = tune.tune(seconds)
-    assert [walk.unroll for walk in found.forward] == [2, 2, 1, 1]
-    assert [walk.unroll for walk in found.backward] == [2, 2, 1]
+    assert found.forward == (168, 168, 128, 128)
+    assert found.backward == (232, 232, 168)
     assert found.forward_costs == found.training_costs == Costs(2.0, 2.0, 0.5)
 
 

@@ -9,8 +9,8 @@ import torch
 from lcframework.ops.bidirectional_scan import bidirectional_scan, kernel_call, work_items
 from lcframework.ops.bidirectional_scan import triton as host
 from lcframework.ops.bidirectional_scan.tiles import (
-    BACKWARD_WALKS,
-    FORWARD_WALKS,
+    BACKWARD_REGISTERS,
+    FORWARD_REGISTERS,
     Costs,
     Tiles,
     forced,
@@ -32,10 +32,9 @@ COSTS = Costs(1.2, 1.8, 0.5)
 
 
 @pytest.fixture(autouse=True)
-def frugal_walks():
-    """Small packs would take the form for a few warps, which compiles for long: it has a test of
-    its own."""
-    with forced(Tiles(FORWARD_WALKS[:1], BACKWARD_WALKS[:1], COSTS, COSTS)):
+def few_registers():
+    """What serves full GPUs; small packs would take more, which has a test of its own."""
+    with forced(Tiles(FORWARD_REGISTERS[:1], BACKWARD_REGISTERS[:1], COSTS, COSTS)):
         yield
 
 
@@ -144,12 +143,10 @@ def test_every_precision_with_rows_that_are_aligned_or_not(dtype, channels):
 @pytest.mark.skipif(not CUDA, reason="compiled forms need a GPU")
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("form", [1, 2])
 @pytest.mark.parametrize("initial", [False, True])
-def test_every_form_of_the_loops(dtype, form, initial):
+def test_with_more_registers(dtype, initial):
     tolerance = 1e-4 if dtype == torch.float32 else 2e-2
-    walks = FORWARD_WALKS[form : form + 1], BACKWARD_WALKS[form : form + 1]
-    with forced(Tiles(*walks, COSTS, COSTS)):
+    with forced(Tiles(FORWARD_REGISTERS[1:], BACKWARD_REGISTERS[1:], COSTS, COSTS)):
         compare(LARGE["mix"], 192, 16, dtype, initial, tolerance, exact="chunked")
 
 

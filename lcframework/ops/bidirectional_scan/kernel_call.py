@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from lcframework.ops.bidirectional_scan.tiles import (
-    FORWARD_WALKS,
+    FORWARD_REGISTERS,
     Tiles,
-    Walk,
     at_load,
     current_tiles,
 )
@@ -116,25 +115,23 @@ class Call:
     def border_walk(self, *others: Tensor) -> dict:
         """Keyword arguments of the kernel that finds what each item contributes; `others` are rows
         of channels that it reads beside dt."""
-        return {**self._walk(FORWARD_WALKS[0], others, 4, 0), "num_warps": 1}
+        return {**self._walk(FORWARD_REGISTERS[0], others, 4, 0), "num_warps": 1}
 
     def scan_walk(self, *others: Tensor) -> dict:
         """Keyword arguments of the kernel in which two warps take both directions; `others` are
         rows of channels that it reads beside x and dt."""
-        walk = at_load(self.tiles.forward, self.warps, quarters(self.x.device))
-        unroll = walk.unroll if self.fast else 1
-        return {**self._walk(walk, others, 4, 0), "UNROLL": unroll, "num_warps": 2}
+        registers = at_load(self.tiles.forward, self.warps, quarters(self.x.device))
+        return {**self._walk(registers, others, 4, 0), "num_warps": 2}
 
     def backward_walk(self, dy: Tensor, wide: int) -> dict:
         """Keyword arguments of the two walks of the backward pass, which read `wide` bytes beside
         maps, x, dt and dy."""
         brief = self.fast and self.x.dtype == torch.bfloat16 and self.NP <= 16
-        walk = at_load(self.tiles.backward, self.warps, quarters(self.x.device))
-        unroll = walk.unroll if self.fast else 1
-        common = self._walk(walk, (dy,), 3, wide)
-        return {"SPAN": SPAN, "BRIEF": brief, **common, "UNROLL": unroll, "num_warps": 1}
+        registers = at_load(self.tiles.backward, self.warps, quarters(self.x.device))
+        common = self._walk(registers, (dy,), 3, wide)
+        return {"SPAN": SPAN, "BRIEF": brief, **common, "num_warps": 1}
 
-    def _walk(self, walk: Walk, others: Sequence[Tensor], rows: int, wide: int) -> dict:
+    def _walk(self, registers: int, others: Sequence[Tensor], rows: int, wide: int) -> dict:
         size = self.x.element_size()
         slot = 8 * self.NP + rows * TILE * size + wide
         return {
@@ -143,7 +140,7 @@ class Call:
             "FAST": self.fast,
             "STAGED": self.fast and self._aligned(self.x, self.dt, *others),
             "SLOT": max(512, 1 << (slot - 1).bit_length()),
-            **({"maxnreg": walk.registers} if self.fast else {}),
+            **({"maxnreg": registers} if self.fast else {}),
         }
 
     def _aligned(self, *rows: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Which form of the kernels' loops serves which load, and when cutting a segment pays: tables of
+"""How many registers the kernels take at which load, and when cutting a segment pays: tables of
 measured choices, one row per compute capability, precision and number of states.
 
 The project ships a table; `lcf tune` measures this machine's GPU and writes one of its own, which
@@ -21,21 +21,10 @@ SHIPPED = Path(__file__).with_name("tiles.json")
 FALLBACK = ("9.0", "bfloat16", 16)
 
 
-class Walk(NamedTuple):
-    """One compiled form of a loop over time.
-
-    Attributes:
-        registers: at most so many per thread. 128 leave four warps to a multiprocessor's quarter,
-            168 three, 255 two.
-        unroll: steps in the loop's body.
-    """
-
-    registers: int
-    unroll: int
-
-
-FORWARD_WALKS = (Walk(128, 1), Walk(168, 1), Walk(168, 2))
-BACKWARD_WALKS = (Walk(168, 1), Walk(232, 1), Walk(232, 2))
+FORWARD_REGISTERS, BACKWARD_REGISTERS = (128, 168), (168, 232)
+"""Registers per thread that are compared. 128 leave four warps to a multiprocessor's quarter, 168
+three, 255 two; a warp with more of them waits less for itself, and has fewer others to hide its
+waits."""
 
 
 class Costs(NamedTuple):
@@ -58,12 +47,13 @@ class Tiles:
     """The choices for one GPU, precision and number of states.
 
     Attributes:
-        forward, backward: the walk for 1, 2, ... warps to a quarter; the last serves more, too.
+        forward, backward: registers per thread for 1, 2, ... warps to a quarter; the last serves
+            more, too.
         forward_costs, training_costs: without and with a backward pass.
     """
 
-    forward: tuple[Walk, ...]
-    backward: tuple[Walk, ...]
+    forward: tuple[int, ...]
+    backward: tuple[int, ...]
     forward_costs: Costs
     training_costs: Costs
 
@@ -71,8 +61,8 @@ class Tiles:
     def of(cls, row: dict) -> "Tiles":
         """From a table's row."""
         return cls(
-            tuple(Walk(*one) for one in row["forward"]),
-            tuple(Walk(*one) for one in row["backward"]),
+            tuple(int(one) for one in row["forward"]),
+            tuple(int(one) for one in row["backward"]),
             Costs(*row["forward_costs"]),
             Costs(*row["training_costs"]),
         )
@@ -82,9 +72,9 @@ class Tiles:
         return asdict(self)
 
 
-def at_load(walks: tuple[Walk, ...], warps: int, quarters: int) -> Walk:
-    """The walk for `warps` on a GPU of `quarters`."""
-    return walks[min(max(-(-warps // quarters), 1), len(walks)) - 1]
+def at_load(choices: tuple[int, ...], warps: int, quarters: int) -> int:
+    """The choice for `warps` on a GPU of `quarters`."""
+    return choices[min(max(-(-warps // quarters), 1), len(choices)) - 1]
 
 
 def user_table() -> Path:

@@ -77,8 +77,7 @@ def replay_kernel(
     x, dt, bias, rate, maps, dy, q, dC, span_state, span_step, acc_out, entering, bounds, spans,
     order,
     T, E, n_items, n_spans,
-    SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, N: tl.constexpr, UNROLL: tl.constexpr,
-    SPAN: tl.constexpr,
+    SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, N: tl.constexpr, SPAN: tl.constexpr,
     FAST: tl.constexpr, BRIEF: tl.constexpr, STAGED: tl.constexpr,
     SLOT: tl.constexpr,
 ):  # fmt: skip
@@ -124,7 +123,7 @@ def replay_kernel(
     for start in range(0, steps, SPAN):
         S0 = add0 * 0.0
         S1 = add0 * 0.0
-        for i in tl.range(start, tl.minimum(start + SPAN, steps), loop_unroll_factor=UNROLL):
+        for i in range(start, tl.minimum(start + SPAN, steps)):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
                 Bs, Cs = (), ()
@@ -196,7 +195,7 @@ def adjoint_kernel(
     dx, ddt, dB, d_rate, d_bias, d_skip, arriving, bounds, spans, order,
     T, E, n_items, n_spans,
     SOFTPLUS: tl.constexpr, LEAVE: tl.constexpr, ARRIVE: tl.constexpr, N: tl.constexpr,
-    UNROLL: tl.constexpr, SPAN: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr,
+    SPAN: tl.constexpr, FAST: tl.constexpr, BRIEF: tl.constexpr,
     STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """Second walk, against time, over one item, direction and 64 channels: dx, ddt (2, T, E),
@@ -271,7 +270,7 @@ def adjoint_kernel(
         # Steps are counted from the item's end; the first span met may be a short one.
         low = tl.maximum(steps - (count - back) * SPAN, 0)
         high = steps - (count - 1 - back) * SPAN
-        for j in tl.range(low, high, loop_unroll_factor=UNROLL):
+        for j in range(low, high):
             if STAGED:
                 sources, slot = turn(sources, sizes, strides, ring, lane, j, steps, SLOT)
                 Bs, Cs = (), ()

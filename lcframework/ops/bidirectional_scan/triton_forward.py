@@ -73,8 +73,8 @@ def walk(
     h0, h1, x, dt, maps, z, y, out, rates0, rates1, add0, add1, skip0, skip1, ring, e,
     lane, token, row, sense, from_tile, steps, stored, T, E, z_stride,
     SECOND: tl.constexpr, SOFTPLUS: tl.constexpr, GATE: tl.constexpr, KEEP: tl.constexpr,
-    N: tl.constexpr, UNROLL: tl.constexpr, FAST: tl.constexpr, STAGED: tl.constexpr,
-    SLOT: tl.constexpr,
+    N: tl.constexpr, FAST: tl.constexpr,
+    STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """`steps` steps of both directions from their own `token` and `row` on: (states, output of the
     last step). SECOND adds to what lies in `y`; with GATE it writes `out`, and `y` only with KEEP.
@@ -104,7 +104,7 @@ def walk(
     maps_at = maps + lane_row * (2 * N)
     total0 = add0 * 0.0
     total1 = add0 * 0.0
-    for i in tl.range(0, steps, loop_unroll_factor=UNROLL):
+    for i in range(0, steps):
         if STAGED:
             sources, slot = turn(sources, sizes, strides, ring, lane, i, steps, SLOT)
             Bs, Cs = (), ()
@@ -165,7 +165,7 @@ def scan_kernel(
     x, dt, bias, rate, maps, skip, z, y, out, entering, last, bounds, order, T, E, z_stride,
     n_items,
     SOFTPLUS: tl.constexpr, ENTER: tl.constexpr, LAST: tl.constexpr, GATE: tl.constexpr,
-    KEEP: tl.constexpr, N: tl.constexpr, UNROLL: tl.constexpr,
+    KEEP: tl.constexpr, N: tl.constexpr,
     FAST: tl.constexpr, STAGED: tl.constexpr, SLOT: tl.constexpr,
 ):  # fmt: skip
     """64 channels of one work item: y (T, E) the sum of both directions, out (T, E) gated; y is
@@ -196,7 +196,7 @@ def scan_kernel(
         h0, h1, x, dt, maps, z, y, out, rates0, rates1, add0, add1, skip0, skip1, ring,
         e, lane, (lane_first, first), (lane_first + lane_d * T, first + d * T), (lane_sense, sense),
         from_tile, until, half, T, E, z_stride,
-        False, SOFTPLUS, GATE, KEEP, N, UNROLL, FAST, STAGED, SLOT,
+        False, SOFTPLUS, GATE, KEEP, N, FAST, STAGED, SLOT,
     )  # fmt: skip
     if until > half:
         # Both found the middle token's output at the same time.
@@ -217,7 +217,7 @@ def scan_kernel(
         h0, h1, x, dt, maps, z, y, out, rates0, rates1, add0, add1, skip0, skip1, ring,
         e, lane, (lane_first, first), (lane_first + lane_d * T, first + d * T), (lane_sense, sense),
         from_tile, half, half, T, E, z_stride,
-        True, SOFTPLUS, GATE, KEEP, N, UNROLL, FAST, STAGED, SLOT,
+        True, SOFTPLUS, GATE, KEEP, N, FAST, STAGED, SLOT,
     )  # fmt: skip
     if LAST:
         store_halves(last + state, h0, h1, E, e, inside, N)

@@ -1,5 +1,5 @@
-"""Measure on this GPU which form of the scan's loops serves which load, and what cutting a segment
-costs (`tiles` says how the answers are used).
+"""Measure on this GPU how many registers serve which load, and what cutting a segment costs
+(`tiles` says how the answers are used).
 
 A load of n means that n warps share each quarter of a multiprocessor: one segment whose channels
 are as many as that takes.
@@ -13,16 +13,15 @@ import torch
 
 from lcframework.ops.bidirectional_scan.kernel_call import TILE, quarters
 from lcframework.ops.bidirectional_scan.tiles import (
-    BACKWARD_WALKS,
-    FORWARD_WALKS,
+    BACKWARD_REGISTERS,
+    FORWARD_REGISTERS,
     Costs,
     Tiles,
-    Walk,
     forced,
 )
 
 FORWARD_LOADS, BACKWARD_LOADS = 4, 3
-"""Loads with a walk of their own: as many warps as the frugal walks leave to a quarter."""
+"""Loads with a choice of their own: as many warps as the fewest registers leave to a quarter."""
 TOKENS, CUT_TOKENS = 1024, 4096
 UNCUT, CUT = Costs(0.0, 0.0, 0.0), Costs(1e9, 1e9, 0.0)
 Timer = Callable[[Tiles, int, int, bool], float]
@@ -30,7 +29,7 @@ Timer = Callable[[Tiles, int, int, bool], float]
 
 
 def gpu_timer(dtype: torch.dtype, states: int, device: torch.device) -> Timer:
-    """Times on the GPU `device`; the first call of each walk compiles it."""
+    """Times on the GPU `device`; the first call with a number of registers compiles."""
     from triton.testing import do_bench
 
     from lcframework.ops.bidirectional_scan.triton import scan_triton
@@ -73,11 +72,11 @@ def _inputs(tokens, channels, states, dtype, device, training) -> dict[str, torc
 
 
 def tune(seconds: Timer, say: Callable[[str], None] = lambda _: None) -> Tiles:
-    """The fastest walk at each load, and the costs that follow from their times."""
-    best = Tiles((FORWARD_WALKS[0],), (BACKWARD_WALKS[0],), UNCUT, UNCUT)
-    forward = _walks(seconds, best, "forward", FORWARD_WALKS, FORWARD_LOADS, say)
+    """The best number of registers at each load, and the costs that follow from their times."""
+    best = Tiles((FORWARD_REGISTERS[0],), (BACKWARD_REGISTERS[0],), UNCUT, UNCUT)
+    forward = _registers(seconds, best, "forward", FORWARD_REGISTERS, FORWARD_LOADS, say)
     best = dataclasses.replace(best, forward=forward)
-    backward = _walks(seconds, best, "backward", BACKWARD_WALKS, BACKWARD_LOADS, say)
+    backward = _registers(seconds, best, "backward", BACKWARD_REGISTERS, BACKWARD_LOADS, say)
     best = dataclasses.replace(best, backward=backward)
     return dataclasses.replace(
         best,
@@ -86,20 +85,17 @@ def tune(seconds: Timer, say: Callable[[str], None] = lambda _: None) -> Tiles:
     )
 
 
-def _walks(seconds, base, name, candidates, loads, say) -> tuple[Walk, ...]:
+def _registers(seconds, base, name, candidates, loads, say) -> tuple[int, ...]:
     chosen = []
     for load in range(1, loads + 1):
         found = {
-            walk: seconds(
-                dataclasses.replace(base, **{name: (walk,)}), load, TOKENS, name == "backward"
+            one: seconds(
+                dataclasses.replace(base, **{name: (one,)}), load, TOKENS, name == "backward"
             )
-            for walk in candidates
+            for one in candidates
         }
-        chosen.append(min(found, key=lambda walk: found[walk]))
-        shown = ", ".join(
-            f"{walk.registers} registers x {walk.unroll}: {found[walk] * 1e3:.3f} ms"
-            for walk in candidates
-        )
+        chosen.append(min(found, key=lambda one: found[one]))
+        shown = ", ".join(f"{one} registers {found[one] * 1e3:.3f} ms" for one in candidates)
         say(f"{name}, {load} warps to a quarter: {shown}")
     return tuple(chosen)
 
