@@ -5,8 +5,10 @@ Legend as in `triton`.
 """
 
 import functools
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ SPAN = 256
 """Steps after which the backward pass starts its running sums anew."""
 TILE = 64
 """Channels of one warp."""
-LOG2_E = 1.4426950408889634
+MAP_ROWS = 64
 
 
 @functools.cache
@@ -74,8 +76,6 @@ class Call:
         padded = padded_states(states)
         tiles = current_tiles(x.device, x.dtype, padded)
         costs = tiles.training_costs if training else tiles.forward_costs
-        maps = torch.cat([_padded(B, 2, padded), _padded(C, 2, padded)], 2)
-        zeros = A.new_zeros(A.shape[:2], dtype=torch.float32)
         return cls(
             x.shape[1],
             x.shape[2],
@@ -86,10 +86,8 @@ class Call:
             ),
             x,
             dt,
-            maps,
-            _padded(A.transpose(1, 2), 1, padded).contiguous(),
-            zeros if D is None else D.float().contiguous(),
-            zeros if bias is None else (bias.float() * LOG2_E).contiguous(),
+            _maps(B, C, padded),
+            *_parameters(A, D, bias, padded),
             softplus,
             x.is_cuda,
             tiles,
@@ -157,11 +155,36 @@ def padded_states(states: int) -> int:
     return max(4, 1 << (states - 1).bit_length())
 
 
-def _padded(value: Tensor, axis: int, size: int) -> Tensor:
-    """Float32 with zeros behind the states, up to `size` along `axis` of three."""
-    missing = size - value.shape[axis]
-    pad = (0, missing) if axis == 2 else (0, 0, 0, missing)
-    return torch.nn.functional.pad(value.float(), pad) if missing else value.float()
+def _kernels() -> Any:
+    """Triton's own language is imported only where Triton is."""
+    return importlib.import_module("lcframework.ops.bidirectional_scan.triton_prepare")
+
+
+def _maps(B: Tensor, C: Tensor, padded: int) -> Tensor:
+    """(2, T, 2 NP) float32; the rows of B and C may lie apart."""
+    tokens, states = B.shape[1:]
+    B, C = (one if one.stride(2) == 1 else one.contiguous() for one in (B, C))
+    maps = B.new_empty(2, tokens, 2 * padded, dtype=torch.float32)
+    _kernels().maps_kernel[(-(-tokens // MAP_ROWS), 2)](
+        B, C, maps, tokens, *B.stride()[:2], *C.stride()[:2], N=states, NP=padded, ROWS=MAP_ROWS,
+        num_warps=4,
+    )  # fmt: skip
+    return maps
+
+
+def _parameters(
+    A: Tensor, D: Tensor | None, bias: Tensor | None, padded: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(rate (2, NP, E), skip (2, E), bias in units of log2 (2, E)), float32."""
+    channels, states = A.shape[1:]
+    rate = A.new_empty(2, padded, channels, dtype=torch.float32)
+    found = rate, rate.new_empty(2, channels), rate.new_empty(2, channels)
+    given = [found[1] if one is None else one.contiguous() for one in (D, bias)]
+    _kernels().parameters_kernel[(-(-channels // TILE), 2)](
+        A.contiguous(), *given, *found, channels, SKIP=D is not None, BIAS=bias is not None,
+        N=states, NP=padded, BE=TILE, num_warps=1,
+    )  # fmt: skip
+    return found
 
 
 def rows_of(states_2SEN: Tensor, call: Call) -> Tensor:

@@ -22,7 +22,8 @@ from lcframework.ops.bidirectional_scan.tiles import (
 
 FORWARD_LOADS, BACKWARD_LOADS = 4, 3
 """Loads with a choice of their own: as many warps as the fewest registers leave to a quarter."""
-TOKENS, CUT_TOKENS = 1024, 4096
+TOKENS, CUT_TOKENS = 4096, 8192
+"""Many, so that the GPU and not the host's launches take the time."""
 UNCUT, CUT = Costs(0.0, 0.0, 0.0), Costs(1e9, 1e9, 0.0)
 Timer = Callable[[Tiles, int, int, bool], float]
 """(choices, load, tokens, whether a backward pass follows) -> seconds."""
@@ -48,7 +49,7 @@ def gpu_timer(dtype: torch.dtype, states: int, device: torch.device) -> Timer:
                 torch.autograd.grad(y, list(values.values()), y.detach())
 
         with forced(tiles), torch.set_grad_enabled(training):
-            return cast(float, do_bench(run, warmup=10, rep=50, return_mode="median")) / 1e3
+            return cast(float, do_bench(run, warmup=50, rep=150, return_mode="median")) / 1e3
 
     return seconds
 
