@@ -14,7 +14,8 @@ from lcframework.data.focused.item import PromptTemplate
 from lcframework.data.focused.nqd import NO_ANSWER, Distractors, holds_answer
 from lcframework.data.focused.nqd_data import NQdDataModule
 from lcframework.data.focused.pools import PoolSampler
-from lcframework.data.focused.readers import read_custom, read_qasper, read_quality
+from lcframework.data.focused.qasper import read_qasper
+from lcframework.data.focused.readers import read_custom, read_quality
 from lcframework.data.retrieval.chunkers import Paragraphs, SentenceWindows, WordWindows
 from lcframework.data.retrieval.retrievers import BM25, BM25Index, Dense, Everything, Oracle, Random
 from lcframework.data.retrieval.rule import Retrieval
