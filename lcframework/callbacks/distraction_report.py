@@ -1,4 +1,4 @@
-"""The distraction report: `GenerationReport` with what distractors cost, as tables and pictures."""
+"""The distraction report: `FocusedReport` with what distractors cost, as tables and pictures."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from matplotlib.figure import Figure
 
-from lcframework.callbacks.generation_report import GenerationReport
+from lcframework.callbacks.focused_report import FocusedReport
 from lcframework.files import save_figure, write_csv
 from lcframework.scoring.distraction import calibration, gaps, heat_map
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 
 
-class DistractionReport(GenerationReport):
+class DistractionReport(FocusedReport):
     """For NQd and tasks whose answers hold `gold_nats` in `more`. Beside what
-    `GenerationReport` writes: `distraction_map`, `distraction_gap` and `calibration` as CSV, the
+    `FocusedReport` writes: `distraction_map`, `distraction_gap` and `calibration` as CSV, the
     first also as a PNG.
 
     Args:
