@@ -49,7 +49,7 @@ def test_calibration():
 
 
 def test_tasks_of_other_benchmarks_are_refused():
-    assert place_of("gold only") is None and place_of("30 docs, gold at 4") == (30, 4)
+    assert place_of("gold only") is None and place_of("30 docs, gold at 4") == ("", 30, 4)
     with pytest.raises(ValueError, match="no task with distractors"):
         place_of("qasper")
     assert gaps([row("a", "10 docs, gold at 0", 1)]) == []  # nothing to compare with
