@@ -42,8 +42,8 @@ def answered(item: FocusedItem, row: dict[str, Any]) -> Answered:
 
 class FocusedReport(GenerationReport):
     """`GenerationReport` with every measure of `scoring.focused`, for the items of a
-    `FocusedDataModule` and tasks like `FocusedGeneration`. Of multiple-choice questions the options'
-    likelihoods are measured, too.
+    `FocusedDataModule` and tasks like `FocusedGeneration`. Of multiple-choice questions the
+    likelihoods of the options are measured, too.
 
     Args:
         folder: the run directory.
@@ -69,12 +69,14 @@ class FocusedReport(GenerationReport):
 
     def _scored(self, item: GenerationItem, row: dict[str, Any]) -> dict[str, Any]:
         assert isinstance(item, FocusedItem)
-        return {**super()._scored(item, row), "measures": measures(answered(item, row))}
+        more = {"measures": measures(answered(item, row)), "prompt_digest": item.prompt_digest}
+        return {**super()._scored(item, row), **more}
 
     def item_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """As the base's, with the measures."""
         names = dict.fromkeys(name for one in self.rows for name in one["measures"])
-        return super().item_row(row) | {name: row["measures"].get(name) for name in names}
+        found = super().item_row(row) | {"prompt_digest": row["prompt_digest"]}
+        return found | {name: row["measures"].get(name) for name in names if name not in found}
 
     def extend(self, trainer: pl.Trainer, rows: list[dict[str, Any]]) -> None:
         """Add the measures to the results."""
@@ -117,9 +119,7 @@ class AnswersInLoop(Callback):
         self._metric: AnswerMetric | None = None
         self._left = 0.0
 
-    def on_validation_epoch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> None:
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
         suite = trainer.datamodule.suite  # type: ignore[attr-defined]
         self._metric = AnswerMetric(suite).to(pl_module.device)

@@ -2,8 +2,8 @@
 place, the distraction gap, answer flips, calibration, two models beside each other. Pure functions
 of scored rows.
 
-A row is one answer: `task` ("gold only", "10 docs, gold at 4", "10 docs, no gold", the last two also
-with the name of a kind of distractors, "10 docs, gold at 4, random"), `document` (the question),
+A row is one answer: `task` ("gold only", "10 docs, gold at 4", "10 docs, no gold", the last two
+also with the name of a kind of distractors, "10 docs, gold at 4, random"), `document` (question),
 `score` in [0, 1] and `answer` (text), both None where none was written, and `gold_nats`, the loss
 of the right answer per token.
 """

@@ -1,7 +1,7 @@
 """Every measure of one answered question, by data set, and their means over a test.
 
-Qasper's are those of its official evaluator (`scoring.qasper`), the open questions' those of "Lost in
-the Middle" beside SQuAD's, `scrolls_` is SCROLLS (Shaham et al., EMNLP 2022; tau-nlp/scrolls
+Qasper's are those of its official evaluator (`scoring.qasper`), the open questions' those of "Lost
+in the Middle" beside SQuAD's, `scrolls_` is SCROLLS (Shaham et al., EMNLP 2022; tau-nlp/scrolls
 `metrics/f1.py`, `exact_match.py`: normalised as SQuAD's, the best reference counts). QuALITY's
 accuracy is taken in three ways, which differ: `by_letter` (the letter that is written),
 `by_letter_likelihood` and `by_option_likelihood` (the choice whose tokens cost least on average).

@@ -67,7 +67,9 @@ def continuation_losses(
     return found
 
 
-def _behind(given: dict[str, Tensor], ids: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+def _behind(
+    given: dict[str, Tensor], ids: Sequence[int], device: torch.device
+) -> dict[str, Tensor]:  # fmt: skip
     """Inputs of tokens that follow a prompt."""
     new = torch.tensor([ids], device=device)
     steps = torch.arange(1, len(ids) + 1, device=device)

@@ -58,7 +58,9 @@ class QAExample:
                 "remove it."
             )
         if not self.document.strip() or not self.chunks:
-            raise DataError(f"{self.key}: the document is empty. Remove the question or restore it.")
+            raise DataError(
+                f"{self.key}: the document is empty. Restore it or remove the question."
+            )
         size = len(self.document)
         if any(not 0 <= start < end <= size for start, end in self.chunks):
             raise DataError(f"{self.key}: a chunk lies outside the document.")

@@ -1,5 +1,6 @@
 """A prompt with the places of its document's chunks, and the Jinja templates that make it."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -57,6 +58,12 @@ class FocusedItem(GenerationItem):
         return super(FocusedItem, replace(self, source="")).digest
 
     @property
+    def prompt_digest(self) -> str:
+        """Hash of what is asked and what is right, whatever retrieval keeps of it."""
+        asked = repr((self.prompt, self.references, self.chat))
+        return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+    @property
     def document_text(self) -> str:
         """The document as it stands in the prompt."""
         return self.fixed[self.document_start :]
@@ -99,7 +106,8 @@ class PromptTemplate:
     """A Jinja template with `document`, `question` and `options`.
 
     Args:
-        name: one of the shipped ones (nqd, qasper, quality, quality_text, custom) or a path to a file.
+        name: one of the shipped ones (nqd, qasper, quality, quality_text, custom) or a path to a
+            file.
 
     Raises:
         ConfigError: no such template, a syntax error, or it does not show the document exactly

@@ -62,7 +62,7 @@ def read_nq(questions: str | Path, passages: str | Path) -> tuple[list[NQQuestio
         answers = row.get("answers")
         if not isinstance(row.get("question"), str) or not row["question"].strip():
             raise DataError(
-                f"{where}: question must be a text that is not empty. Fill it in or remove the line."
+                f"{where}: question must be a text that is not empty. Fill it in or remove it."
             )
         texts = tuple(str(one) for one in answers) if isinstance(answers, list) else ()
         if not texts or not all(one.strip() for one in texts):
@@ -80,7 +80,8 @@ def read_nq(questions: str | Path, passages: str | Path) -> tuple[list[NQQuestio
 
 
 def _passage(row: Any, where: str) -> Passage:
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) and row[name].strip() for name in ("title", "text")):
+    given = row if isinstance(row, dict) else {}
+    if not all(isinstance(given.get(one), str) and given[one].strip() for one in ("title", "text")):
         raise DataError(f"{where}: a passage needs title and text, both texts and not empty.")
     return Passage(row["title"], row["text"])
 

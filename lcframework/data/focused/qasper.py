@@ -95,7 +95,7 @@ def _member(path: Path, split: str) -> tuple[str, bytes]:
     """One JSON of an official archive; nothing is unpacked to disk."""
     with tarfile.open(path) as archive:
         files = [one for one in archive.getmembers() if one.isfile() and ".json" in one.name]
-        for part in dict.fromkeys((SPLITS[split], *((SPLITS["valid"],) if split == "test" else ()))):
+        for part in (SPLITS[split], *([SPLITS["valid"]] if split == "test" else [])):
             for one in files:
                 if part in one.name and (stream := archive.extractfile(one)) is not None:
                     return f"{path}, {one.name}", stream.read()
