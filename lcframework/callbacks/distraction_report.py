@@ -101,7 +101,7 @@ def draw_map(table: Rows) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     top = 100 if column == "score" else max(row[column] for row in table)
-    image = None
+    images = []
     for axes, kind in zip(panels, kinds, strict=True):
         grid = torch.full((len(counts), len(columns)), float("nan"))
         for row in table:
@@ -112,7 +112,7 @@ def draw_map(table: Rows) -> Figure:
             text = f"{row[column]:.0f}" if column == "score" else f"{row[column]:.2f}"
             color = "black" if row[column] > 0.6 * top else "white"
             axes.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
-        image = axes.imshow(grid.numpy(), vmin=0, vmax=top, cmap="viridis", aspect="auto")
+        images.append(axes.imshow(grid.numpy(), vmin=0, vmax=top, cmap="viridis", aspect="auto"))
         names = ["none" if one is None else str(one) for one in columns]
         axes.set_xticks(range(len(columns)), names)
         axes.set_yticks(range(len(counts)), [str(one) for one in counts])
@@ -120,5 +120,5 @@ def draw_map(table: Rows) -> Figure:
         if len(kinds) > 1:
             axes.set_title(kind or "main kind", fontsize=9)
     panels[0].set(ylabel="documents")
-    figure.colorbar(image, ax=list(panels), label=unit)
+    figure.colorbar(images[-1], ax=list(panels), label=unit)
     return figure

@@ -90,6 +90,13 @@ class FocusedDataModule(GenerationDataModule):
             f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
             for key, value in counts.items()
         ))  # fmt: skip
+        if 0 < counts["with_evidence"] == counts["missed"] and self.retrieval.on_miss == "keep":
+            log.warning(
+                "%s: not one of %d questions has all its evidence among the %d chunks that "
+                "retrieval keeps: the focused view teaches to do without. Cures: a larger "
+                "data.retrieval.top_k, another retriever, data.retrieval.on_miss=union or drop.",
+                name, counts["missed"], self.retrieval.top_k,
+            )  # fmt: skip
         if name == "train" and counts["dropped"] == len(examples):
             raise DataError(
                 f"{self.inputs.get(name)}: no pair of views is left to contrast: {counts['short']} "

@@ -2,6 +2,7 @@
 which goes into the cache's key."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,6 +123,36 @@ class WordWindows:
         """Ranges of the windows."""
         words = [match.span() for match in WORD.finditer(text)]
         return _windows(words, self.words, self.overlap)
+
+
+@dataclass(frozen=True)
+class TokenWindows:
+    """So many of a model's tokens each.
+
+    Attributes:
+        tokenizer: a text to the character range of each token, with an `identity`; such as
+            `lcframework.models.llm.token_spans.TokenSpans`.
+        tokens: of a chunk.
+        overlap: tokens that a chunk shares with the one before it.
+    """
+
+    tokenizer: Callable[[str], Sequence[Span]]
+    tokens: int = 128
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        _check_overlap(self.tokens, self.overlap)
+
+    @property
+    def identity(self) -> str:
+        """Name, settings and the tokenizer's identity."""
+        who = self.tokenizer.identity  # type: ignore[attr-defined]
+        return f"TokenWindows({who}, {self.tokens}, {self.overlap})"
+
+    def __call__(self, text: str) -> tuple[Span, ...]:
+        """Ranges of the windows; tokens of nothing but white space count as none."""
+        units = [(low, high) for low, high in self.tokenizer(text) if text[low:high].strip()]
+        return _windows(units, self.tokens, self.overlap)
 
 
 def _check_overlap(size: int, overlap: int) -> None:
