@@ -1,5 +1,7 @@
 """The measures of answered questions as a torchmetrics metric, summed over ranks."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -15,6 +17,7 @@ class AnswerMetric(Metric):
 
     Args:
         suite: one of `MEASURES`.
+        **kwargs: what `torchmetrics.Metric` takes.
 
     Raises:
         ValueError: an unknown suite.
@@ -24,8 +27,8 @@ class AnswerMetric(Metric):
     sums_M: Tensor
     counts_M: Tensor
 
-    def __init__(self, suite: str) -> None:
-        super().__init__()
+    def __init__(self, suite: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if suite not in MEASURES:
             raise ValueError(f"{suite!r} has no measures; there are {', '.join(MEASURES)}")
         self.suite = suite

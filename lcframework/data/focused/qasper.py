@@ -93,7 +93,7 @@ def _papers(path: Path, split: str) -> dict[str, Any]:
 
 def _member(path: Path, split: str) -> tuple[str, bytes]:
     """One JSON of an official archive; nothing is unpacked to disk."""
-    with tarfile.open(path) as archive:
+    with tarfile.open(path, "r:gz") as archive:
         files = [one for one in archive.getmembers() if one.isfile() and ".json" in one.name]
         for part in (SPLITS[split], *([SPLITS["valid"]] if split == "test" else [])):
             for one in files:

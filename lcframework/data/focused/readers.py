@@ -97,6 +97,8 @@ def read_quality(path: str | Path, chunker: Chunker, answer: str = "letter") -> 
             number = seen[name] = seen.get(name, -1) + 1
             place = f"{where}, question {n}"
             options = tuple(texts_of(given, "options", place))
+            if not all(one.strip() for one in options):
+                raise DataError(f"{place}: one of the options is empty. Restore the official file.")
             gold = _gold(given.get("gold_label"), len(options), place)
             hard = {1: " hard", 0: " easy"}.get(given.get("difficult"), "")  # type: ignore[arg-type]
             examples.append(
