@@ -1,4 +1,4 @@
-"""Every measure of a question against hand-worked values; their means and the torchmetrics metric."""
+"""Every measure of a question against hand-worked values; their means; the torchmetrics metric."""
 
 import json
 from pathlib import Path

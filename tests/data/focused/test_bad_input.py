@@ -88,7 +88,7 @@ def test_bad_papers(change, message, tmp_path):
     path.write_text(json.dumps({"p": paper}))
     with pytest.raises(DataError, match=rf"papers\.json, paper p, {message}"):
         READERS["qasper"](path)
-    path.write_text("{\n\"p\": ")
+    path.write_text('{\n"p": ')
     with pytest.raises(DataError, match=r"papers\.json: .*not JSON .*line 2.*download it again"):
         READERS["qasper"](path)
 
@@ -183,5 +183,7 @@ def test_a_question_that_leaves_no_room_for_its_document(tmp_path):
 def test_bad_passages(tmp_path):
     questions, pool = nq_files(tmp_path)
     pool.write_text(pool.read_text() + "\n" + json.dumps({"title": "x", "text": " "}) + "\n")
-    with pytest.raises(DataError, match=r"passages\.jsonl, line 16: a passage needs title and text"):
+    with pytest.raises(
+        DataError, match=r"passages\.jsonl, line 16: a passage needs title and text"
+    ):
         read_nq(questions, pool)

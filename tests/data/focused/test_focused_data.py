@@ -8,18 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from focused_examples import TEXTS, custom_rows, example, nq_files
+from tiny_decoders import byte_tokenizer
 
 from lcframework.data.focused.datamodule import CustomDataModule, QualityDataModule
 from lcframework.data.focused.item import PromptTemplate
-from lcframework.data.focused.nqd import NO_ANSWER, Distractors, holds_answer
+from lcframework.data.focused.nqd import (
+    NO_ANSWER,
+    Distractors,
+    holds_answer,
+    read_nq,
+    split_by_title,
+)
 from lcframework.data.focused.nqd_data import NQdDataModule
 from lcframework.data.focused.pools import PoolSampler
 from lcframework.data.focused.qasper import read_qasper
 from lcframework.data.focused.readers import read_custom, read_quality
-from lcframework.data.retrieval.chunkers import Paragraphs, SentenceWindows, WordWindows
+from lcframework.data.retrieval.chunkers import (
+    Paragraphs,
+    SentenceWindows,
+    TokenWindows,
+    WordWindows,
+)
 from lcframework.data.retrieval.retrievers import BM25, BM25Index, Dense, Everything, Oracle, Random
 from lcframework.data.retrieval.rule import Retrieval
-from lcframework.errors import ConfigError, DataError
+from lcframework.errors import CheckpointError, ConfigError, DataError
+from lcframework.models.llm.token_spans import TokenSpans
 
 REAL = Path(os.environ.get("LCF_REAL_DATA", "../shared/data")) / "qa"
 
@@ -80,6 +93,51 @@ def test_nqd_test_has_every_place_with_the_same_distractors(tmp_path):
             assert holds_answer(text.split(")", 1)[1], one.answers) == (place == gold)
     bodies = [{t.split("](")[1] for t in one.chunk_texts} for one in rows[1:4]]
     assert bodies[0] == bodies[1] == bodies[2]
+
+
+def test_pages_that_share_a_question_or_a_passage_are_on_one_side(tmp_path):
+    """Two titles of one passage, two questions of one wording: what a split by title would leak."""
+    questions, passages = nq_files(tmp_path, 30)
+    rows = [json.loads(line) for line in questions.read_text().splitlines()]
+    pool = [json.loads(line) for line in passages.read_text().splitlines()]
+    for n in range(0, 20, 4):
+        rows[n + 1]["question"] = f" {rows[n]['question'].upper()}"
+        pool[n + 2] |= {"text": pool[n]["text"]}
+        rows[n + 2]["ctxs"][0]["text"] = rows[n]["ctxs"][0]["text"]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    passages.write_text("".join(json.dumps(row) + "\n" for row in pool))
+    found, texts = read_nq(questions, passages)
+    parts = split_by_title(found, texts, (12, 6, 12), seed=1)
+    sides = {one.name: name for name, (some, _) in parts.items() for one in some}
+    assert len(sides) == 30
+    for n in range(0, 20, 4):
+        assert sides[f"n{n}"] == sides[f"n{n + 1}"] == sides[f"n{n + 2}"]
+    seen = [{words(p.text) for p in some} for _, some in parts.values()]
+    assert not (seen[0] & seen[1] or seen[0] & seen[2] or seen[1] & seen[2])
+
+
+def test_passages_as_released(tmp_path):
+    questions, passages = nq_files(tmp_path, 4)
+    assert read_nq(questions, questions) == read_nq(questions, passages)
+
+
+def test_nqd_test_with_other_kinds_and_without_gold(tmp_path):
+    kinds = {"random": Distractors("random")}
+    module = nqd(tmp_path, test_documents=(3,), test_positions=(1,), test_no_gold=True,
+                 test_distractors=kinds, split_sizes=(4, 3, 7))  # fmt: skip
+    rows = module.examples("test")
+    tasks = ["gold only", "3 docs, gold at 1", "3 docs, no gold", "3 docs, gold at 1, random",
+             "3 docs, no gold, random"]  # fmt: skip
+    assert [one.task for one in rows[:5]] == tasks and len(rows) == 35
+    assert len({one.key for one in rows}) == 35
+    for one in rows:
+        without = "no gold" in one.task
+        assert (one.answers == (NO_ANSWER,)) == without and bool(one.evidence) != without
+        assert len(one.chunks) == (1 if one.task == "gold only" else 3)
+    main, other = ({t.split("](")[1] for t in one.chunk_texts} for one in (rows[1], rows[3]))
+    assert len(main & other) < 3
+    with pytest.raises(ValueError, match="no name of letters"):
+        nqd(tmp_path, test_distractors={"very hard": Distractors()})
 
 
 @pytest.mark.parametrize("kind", ["bm25", "random", "dense"])
@@ -203,6 +261,15 @@ def test_qasper_has_one_item_per_reference_in_training_only(tmp_path):
         read_qasper(path, training=False)
 
 
+class Letters:
+    """A tokenizer whose tokens are pairs of characters, white space too."""
+
+    identity = "pairs"
+
+    def __call__(self, text):
+        return [(n, min(n + 2, len(text))) for n in range(0, len(text), 2)]
+
+
 TEXT = "One two. Three four!\n\nFive six? Seven.\n \nEight nine ten"
 
 
@@ -211,6 +278,7 @@ TEXT = "One two. Three four!\n\nFive six? Seven.\n \nEight nine ten"
     [
         Paragraphs(), Paragraphs(min_words=5), SentenceWindows(2), SentenceWindows(3, overlap=2),
         WordWindows(3), WordWindows(4, overlap=1), WordWindows(100),
+        TokenWindows(Letters(), 4), TokenWindows(Letters(), 5, overlap=3),
     ],
 )  # fmt: skip
 def test_chunkers_lose_no_character(chunker):
@@ -229,6 +297,17 @@ def test_chunk_sizes():
     assert [TEXT[a:b] for a, b in WordWindows(4, 1)(TEXT)][1] == "four!\n\nFive six? Seven."
     with pytest.raises(ValueError, match="overlap below"):
         WordWindows(3, 3)
+    with pytest.raises(ValueError, match="overlap below"):
+        TokenWindows(Letters(), 3, 3)
+
+
+def test_token_windows_of_a_models_tokenizer(tmp_path):
+    byte_tokenizer().save_pretrained(tmp_path)
+    chunker = TokenWindows(TokenSpans(tmp_path), 8, overlap=2)
+    assert [TEXT[a:b] for a, b in chunker(TEXT)][:2] == ["One two. T", ". Three fo"]
+    assert chunker.identity.startswith("TokenWindows(") and chunker.identity.endswith("8, 2)")
+    with pytest.raises(CheckpointError, match="holds no tokenizer"):
+        TokenSpans(tmp_path / "..")
 
 
 def test_retrievers():
@@ -242,8 +321,11 @@ def test_retrievers():
 
     encoder.identity = "test"
     assert Dense(encoder).rank(one) == [3, 0, 1, 2]
-    with pytest.raises(DataError, match="no evidence, which the oracle"):
-        Oracle().rank(example(evidence=()))
+    with pytest.raises(DataError, match="mine, line 3 has no evidence, .*unknown=whole"):
+        Oracle().rank(example(evidence=(), source="mine, line 3"))
+    assert Oracle("whole").rank(example(evidence=())) == []
+    with pytest.raises(ValueError, match="refuse or whole"):
+        Oracle("guess")
     assert BM25().rank(example(question="the of and?")) == [0, 1, 2, 3]  # nothing but stop words
 
 
@@ -259,8 +341,34 @@ def test_retrieval_counts_misses_and_short_documents(tmp_path):
     assert [one.contrast for one in kept] == [True, False, True] and counts["dropped"] == 1
     kept, counts = Retrieval(BM25(), 4, **options)(rows)
     assert counts["short"] == counts["dropped"] == 3 and not kept[0].contrast
+    kept, counts = Retrieval(Oracle("whole"), 1, **options)(rows)
+    assert [one.chunks for one in kept] == [(1,), (1,), (0, 1, 2, 3)]
+    assert [one.contrast for one in kept] == [True, True, False] and counts["unranked"] == 1
     with pytest.raises(ValueError, match="on_miss='guess'"):
         Retrieval(BM25(), 1, "guess")
+
+
+def test_a_documents_chunks_are_embedded_once():
+    seen = []
+
+    def encoder(texts):
+        seen.append(len(texts))
+        return np.stack([[float("Kyoto" in t or "old?" in t), 0.5] for t in texts])
+
+    one = Dense(encoder)
+    for question in ("Which city is old?", "Which is older?", "Is Kyoto old?"):
+        one.rank(example(question=question))
+    assert seen == [4, 1, 1, 1]
+    one.rank(example(document="Kyoto!", chunks=((0, 6),), evidence=()))
+    assert seen[4:] == [1, 1]
+
+
+def test_a_dense_retriever_without_its_model_names_the_cure(tmp_path, monkeypatch):
+    from lcframework.models.llm.sentence_encoder import SentenceEncoder
+
+    monkeypatch.setenv("LCF_MODELS", str(tmp_path))
+    with pytest.raises(CheckpointError, match="minilm has not been fetched.*lcf models get minilm"):
+        SentenceEncoder()
 
 
 def test_retrieval_is_cached_by_content(tmp_path):
