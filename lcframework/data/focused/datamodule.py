@@ -222,7 +222,7 @@ class CustomDataModule(_FilesDataModule):
 
     def examples(self, split: str) -> list[QAExample]:
         """The split's questions."""
-        return read_custom(self.inputs[split], self.chunker or Paragraphs(min_words=50))
+        return read_custom(self.inputs[split], self.chunker or Paragraphs(50, max_words=200))
 
 
 class QualityDataModule(_FilesDataModule):

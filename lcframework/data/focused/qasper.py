@@ -40,7 +40,7 @@ def read_qasper(
     """
     path = Path(path)
     if ".jsonl" in path.suffixes:
-        return read_custom(path, chunker or Paragraphs(min_words=50), "qasper", training)
+        return read_custom(path, chunker or Paragraphs(50, max_words=150), "qasper", training)
     examples: list[QAExample] = []
     papers = _papers(path, split or ("train" if training else "valid"))
     for paper, content in papers.items():
