@@ -85,9 +85,7 @@ class FocusedReport(GenerationReport):
         metrics = self.results["metrics"]
         for row in table:
             name = f"test/{row['task'].replace(' ', '_')}/{row['measure']}"
-            metrics[name] = {key: row[key] for key in ("value", "low", "high")} | {
-                "n": row["documents"]
-            }
+            metrics[name] = {key: row[key] for key in ("value", "low", "high", "n")}
         counts = getattr(trainer.datamodule, "counts", {}).get("test", {})  # type: ignore[attr-defined]
         for key, value in counts.items():
             if key.startswith("recall@"):
