@@ -85,6 +85,7 @@ def draw_distraction(rows: Rows) -> Figure:
     figure = Figure(figsize=(1 + 4 * len(kinds), 3.5), layout="constrained")
     panels = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
     runs = list(dict.fromkeys(row["run"] for row in rows))
+    counts = sorted({row["documents"] for row in rows})
     for axes, kind in zip(panels, kinds, strict=True):
         for number, run in enumerate(runs):
             own = [
@@ -94,11 +95,12 @@ def draw_distraction(rows: Rows) -> Figure:
             middle = [one[value] for one in own]
             ends = [[one[value] - one[low] for one in own], [one[high] - one[value] for one in own]]
             axes.errorbar(
-                [one["documents"] + 0.3 * number for one in own], middle, yerr=ends, marker="o",
-                capsize=2, label=run,
+                [counts.index(one["documents"]) + 0.6 * number / len(runs) - 0.3 for one in own],
+                middle, yerr=ends, marker="o", capsize=2, label=run,
             )  # fmt: skip
         axes.axhline(0, color="grey", linewidth=0.8)
-        axes.set(xlabel="documents", title=kind or "")
+        axes.set_xticks(range(len(counts)), [str(one) for one in counts])
+        axes.set(xlabel="documents", xlim=(-0.5, len(counts) - 0.5), title=kind or "")
     unit = "points" if written else "nats per token of the right answer"
     panels[0].set(ylabel=f"distraction gap ({unit})")
     panels[-1].legend(fontsize=7)

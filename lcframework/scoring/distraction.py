@@ -28,14 +28,14 @@ class Place(NamedTuple):
     """Where a question's gold passage stands.
 
     Attributes:
-        kind: name of the kind of distractors; "": the main kind.
         documents: their number, the gold passage included.
         gold_at: its place, from 0; None: it is left out.
+        kind: name of the kind of distractors; "": the main kind.
     """
 
-    kind: str
     documents: int
     gold_at: int | None
+    kind: str = ""
 
 
 def place_of(task: str) -> Place | None:
@@ -49,7 +49,7 @@ def place_of(task: str) -> Place | None:
     found = PLACE.fullmatch(task)
     if found is None:
         raise ValueError(f"{task!r} is no task with distractors")
-    return Place(found[3] or "", int(found[1]), None if found[2] is None else int(found[2]))
+    return Place(int(found[1]), None if found[2] is None else int(found[2]), found[3] or "")
 
 
 def heat_map(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -57,13 +57,13 @@ def heat_map(rows: Sequence[Row]) -> list[dict[str, Any]]:
     gold place, each with its 95% interval over questions.
 
     Returns:
-        Rows of `kind`, `documents`, `gold_at` (None: no gold passage); `score`, `low`, `high` in
+        Rows of `documents`, `gold_at` (None: no gold passage), `kind`; `score`, `low`, `high` in
         percent over the `written` answers, None without any; `gold_nats` over all `n`. The gold
         passage alone is one document of the main kind.
     """
     grouped: dict[Place, list[Row]] = {}
     for row in rows:
-        grouped.setdefault(place_of(row["task"]) or Place("", 1, 0), []).append(row)
+        grouped.setdefault(place_of(row["task"]) or Place(1, 0), []).append(row)
     table = []
     order = {name: n for n, name in enumerate(dict.fromkeys(key.kind for key in grouped))}
     for key in sorted(grouped, key=lambda one: (order[one.kind], one.documents, _column(one))):

@@ -55,7 +55,7 @@ def test_calibration():
 
 
 def test_tasks_of_other_benchmarks_are_refused():
-    assert place_of("gold only") is None and place_of("30 docs, gold at 4") == ("", 30, 4)
+    assert place_of("gold only") is None and place_of("30 docs, gold at 4") == (30, 4, "")
     with pytest.raises(ValueError, match="no task with distractors"):
         place_of("qasper")
     assert gaps([row("a", "10 docs, gold at 0", 1)]) == []  # nothing to compare with
@@ -83,8 +83,8 @@ KINDS = [
 
 
 def test_kinds_of_distractors_stand_apart():
-    assert place_of("3 docs, gold at 0, random") == ("random", 3, 0)
-    assert place_of("3 docs, no gold, random") == ("random", 3, None)
+    assert place_of("3 docs, gold at 0, random") == (3, 0, "random")
+    assert place_of("3 docs, no gold, random") == (3, None, "random")
     main, random = gaps(KINDS)
     assert (main["kind"], main["gap"]) == ("", 50) and (random["kind"], random["gap"]) == (
         "random",
