@@ -92,10 +92,10 @@ def draw_distraction(rows: Rows) -> Figure:
                 one for one in rows
                 if one["run"] == run and one["kind"] == kind and one[value] is not None
             ]  # fmt: skip
-            middle = [one[value] for one in own]
+            middle, aside = [one[value] for one in own], 0.6 * (number + 0.5) / len(runs) - 0.3
             ends = [[one[value] - one[low] for one in own], [one[high] - one[value] for one in own]]
             axes.errorbar(
-                [counts.index(one["documents"]) + 0.6 * number / len(runs) - 0.3 for one in own],
+                [counts.index(one["documents"]) + aside for one in own],
                 middle, yerr=ends, marker="o", capsize=2, label=run,
             )  # fmt: skip
         axes.axhline(0, color="grey", linewidth=0.8)
