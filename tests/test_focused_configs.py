@@ -93,6 +93,8 @@ def test_training_writes_the_report_and_an_adapter_that_evaluation_takes(tmp_pat
     for name in ("distraction_map.png", "distraction_map.csv", "distraction_gap.csv", "loss.png"):
         assert (tmp_path / "run" / "figures" / name).is_file()
     metrics = record["metrics"]
+    assert metrics["test/3_docs,_gold_at_0/exact_match"]["n"] == 4
+    assert metrics["test/gold_only/words"]["value"] >= 0
     assert metrics["test/distraction_gap@3"]["n"] == metrics["test/distraction_nats@3"]["n"] == 4
     assert record["data"]["train"]["retrieval"]["recall@1"] > 0
     cfg = compose(
@@ -129,6 +131,10 @@ def test_data_sets_of_files_train_and_test(name, tmp_path, model):
                "task.template=never", "data.pool_size=2", "debug=fdr"]  # fmt: skip
     record, _ = run(f"focused/{name}", tmp_path, options)
     assert record["data"]["train"]["n"] >= 4 and record["tables"]["tasks"][0]["n"] == 1
+    measure = {"custom": "custom/exact_match", "quality": "quality/by_option_likelihood",
+               "qasper": "qasper/evidence_f1"}  # fmt: skip
+    assert record["metrics"][f"test/{measure[name]}"]["n"] == 1
+    assert record["metrics"][f"test/{name}/gold_nats"]["value"] > 0
 
 
 def test_a_dense_retriever_and_dense_distractors_are_one_node_each(tmp_path):

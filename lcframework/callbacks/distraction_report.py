@@ -1,4 +1,4 @@
-"""The distraction report: `GenerationReport` with what distractors cost, as tables and pictures."""
+"""The distraction report: `FocusedReport` with what distractors cost, as tables and pictures."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from matplotlib.figure import Figure
 
-from lcframework.callbacks.generation_report import GenerationReport
+from lcframework.callbacks.focused_report import FocusedReport
 from lcframework.files import save_figure, write_csv
 from lcframework.scoring.distraction import calibration, gaps, heat_map
 
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 
 
-class DistractionReport(GenerationReport):
+class DistractionReport(FocusedReport):
     """For NQd and tasks whose answers hold `gold_nats` in `more`. Beside what
-    `GenerationReport` writes: `distraction_map`, `distraction_gap` and `calibration` as CSV, the
+    `FocusedReport` writes: `distraction_map`, `distraction_gap` and `calibration` as CSV, the
     first also as a PNG.
 
     Args:
@@ -27,7 +27,8 @@ class DistractionReport(GenerationReport):
     Attributes:
         results: also `test/distraction_gap@N` (percent points, N documents) and
             `test/distraction_nats@N` with intervals over questions, `test/flips@N` in percent,
-            `test/calibration_error`, and the tables.
+            `test/calibration_error`, and the tables. Further kinds of distractors have their
+            name behind the number: `@N,NAME`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -43,7 +44,7 @@ class DistractionReport(GenerationReport):
         self.results["tables"] |= tables
         metrics = self.results["metrics"]
         for row in torn:
-            n = row["documents"]
+            n = f"{row['documents']},{row['kind']}" if row["kind"] else row["documents"]
             nats = _interval(row, "n", "nats_gap", "nats_low", "nats_high")
             metrics[f"test/distraction_nats@{n}"] = nats
             if row["written"]:
@@ -65,16 +66,17 @@ class DistractionReport(GenerationReport):
 
 
 def _show(row: dict[str, Any]) -> None:
+    what = f"{row['documents']} documents{row['kind'] and ' of kind '}{row['kind']}"
     log.info(
-        "%d documents: the right answer costs %.3f nats more per token than without distractors "
+        "%s: the right answer costs %.3f nats more per token than without distractors "
         "(95%% interval %.3f to %.3f, n=%d)",
-        row["documents"], row["nats_gap"], row["nats_low"], row["nats_high"], row["n"],
+        what, row["nats_gap"], row["nats_low"], row["nats_high"], row["n"],
     )  # fmt: skip
     if row["written"]:
         log.info(
-            "%d documents: distraction gap %.2f points (95%% interval %.2f to %.2f, n=%d), %.1f%% "
+            "%s: distraction gap %.2f points (95%% interval %.2f to %.2f, n=%d), %.1f%% "
             "of the answers change",
-            row["documents"], row["gap"], row["low"], row["high"], row["written"], row["flips"],
+            what, row["gap"], row["low"], row["high"], row["written"], row["flips"],
         )  # fmt: skip
 
 
@@ -86,30 +88,37 @@ def _interval(
 
 def draw_map(table: Rows) -> Figure:
     """Score by number of documents and place of the gold passage, or, where no answer was written,
-    the loss of the right one; places that were not tested stay white."""
+    the loss of the right one; a panel per kind of distractors; places that were not tested stay
+    white."""
     column, unit = "score", "score (%)"
     if all(row["score"] is None for row in table):
         column, unit = "gold_nats", "loss of the right answer (nats per token)"
+    kinds = list(dict.fromkeys(row["kind"] for row in table))
     counts = sorted({row["documents"] for row in table})
-    places = sorted({row["gold_at"] for row in table})
-    grid = torch.full((len(counts), len(places)), float("nan"))
-    for row in table:
-        value = float("nan") if row[column] is None else row[column]
-        grid[counts.index(row["documents"]), places.index(row["gold_at"])] = value
-    size = (2.5 + 0.7 * len(places), 1.8 + 0.5 * len(counts))
+    places = sorted({row["gold_at"] for row in table if row["gold_at"] is not None})
+    columns = [*places, *([None] if any(row["gold_at"] is None for row in table) else [])]
+    size = (1.5 + (1.0 + 0.7 * len(columns)) * len(kinds), 2.0 + 0.5 * len(counts))
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     top = 100 if column == "score" else max(row[column] for row in table)
-    image = axes.imshow(grid.numpy(), vmin=0, vmax=top, cmap="viridis", aspect="auto")
-    for row in table:
-        if row[column] is None:
-            continue
-        x, y = places.index(row["gold_at"]), counts.index(row["documents"])
-        text = f"{row[column]:.0f}" if column == "score" else f"{row[column]:.2f}"
-        color = "black" if row[column] > 0.6 * top else "white"
-        axes.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
-    axes.set_xticks(range(len(places)), [str(one) for one in places])
-    axes.set_yticks(range(len(counts)), [str(one) for one in counts])
-    axes.set(xlabel="place of the gold passage, from 0", ylabel="documents")
-    figure.colorbar(image, label=unit)
+    images = []
+    for axes, kind in zip(panels, kinds, strict=True):
+        grid = torch.full((len(counts), len(columns)), float("nan"))
+        for row in table:
+            if row["kind"] != kind or row[column] is None:
+                continue
+            x, y = columns.index(row["gold_at"]), counts.index(row["documents"])
+            grid[y, x] = row[column]
+            text = f"{row[column]:.0f}" if column == "score" else f"{row[column]:.2f}"
+            color = "black" if row[column] > 0.6 * top else "white"
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=color)
+        images.append(axes.imshow(grid.numpy(), vmin=0, vmax=top, cmap="viridis", aspect="auto"))
+        names = ["none" if one is None else str(one) for one in columns]
+        axes.set_xticks(range(len(columns)), names)
+        axes.set_yticks(range(len(counts)), [str(one) for one in counts])
+        axes.set(xlabel="place of the gold passage, from 0")
+        if len(kinds) > 1:
+            axes.set_title(kind or "main kind", fontsize=9)
+    panels[0].set(ylabel="documents")
+    figure.colorbar(images[-1], ax=list(panels), label=unit)
     return figure

@@ -18,6 +18,17 @@ from lcframework.scoring.task_table import average_rows, bucket_rows, task_table
 
 log = logging.getLogger(__name__)
 ANSWERS, TABLE = "answers", "tasks"
+ITEM_COLUMNS = (
+    "key",
+    "task",
+    "document",
+    "score",
+    "prompt_tokens",
+    "new_tokens",
+    "truncated",
+    "not_run",
+    "digest",
+)
 Rows = list[dict[str, Any]]
 
 
@@ -116,16 +127,7 @@ class GenerationReport(Callback):
         pl_module.log_dict(values, sync_dist=True)  # the same on every rank
         if trainer.is_global_zero:
             write_csv(self.folder / "figures" / f"{TABLE}.csv", table)
-            columns = (
-                "key",
-                "task",
-                "document",
-                "score",
-                "prompt_tokens",
-                "new_tokens",
-                "truncated",
-            )
-            items = [{name: row[name] for name in (*columns, "not_run", "digest")} for row in rows]
+            items = [self.item_row(row) for row in rows]
             write_csv(self.folder / "figures" / "items.csv", items)
             save_figure(draw_tasks(table), self.folder / "figures" / f"{TABLE}.png")
             _show(table)
@@ -133,6 +135,10 @@ class GenerationReport(Callback):
     def extend(self, trainer: pl.Trainer, rows: Rows) -> None:
         """For reports that add to `results` and write more; called with every scored row, on all
         ranks, before anything is logged or written."""
+
+    def item_row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What `figures/items.csv` says of a scored row."""
+        return {name: row[name] for name in ITEM_COLUMNS}
 
     def _scored(self, item: GenerationItem, row: dict[str, Any]) -> dict[str, Any]:
         text = row["answer"]

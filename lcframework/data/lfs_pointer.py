@@ -1,10 +1,12 @@
-"""Size and checksum from a Git LFS pointer, as Hugging Face serves it beside a large file.
+"""Size and checksum that a publisher gives, and from a Git LFS pointer, as Hugging Face serves it
+beside a large file.
 
 Format: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 """
 
 import re
 
+from lcframework.data.git_listing import is_listing, parse_listing
 from lcframework.data.metalink import Expected, parse_metalink
 from lcframework.errors import DownloadError
 
@@ -13,13 +15,16 @@ MAX_POINTER = 1024  # the format's own limit
 
 
 def parse_published(content: bytes, file_name: str, where: str) -> Expected:
-    """What a publisher says of a file, in a Git LFS pointer or a metalink.
+    """What a publisher says of a file, in a Git LFS pointer, the listing of a folder in a git
+    repository, or a metalink.
 
     Raises:
-        DownloadError: it is neither, or does not name the file's checksum.
+        DownloadError: it is none of these, or does not name the file's checksum.
     """
     if content.startswith(START):
         return parse_pointer(content, where)
+    if is_listing(content):
+        return parse_listing(content, file_name, where)
     return parse_metalink(content, file_name, where)
 
 

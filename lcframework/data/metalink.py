@@ -12,6 +12,8 @@ from lcframework.errors import DownloadError
 MAX_BYTES = 1_000_000
 _DIGITS = {"sha256": 64, "md5": 32}
 """Known checksums, strongest first, with their length in hexadecimal digits."""
+GIT = "git blob"
+"""Git's own name of a content, see `data.git_listing`; no metalink has it."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Expected:
     """What a downloaded file must be.
 
     Attributes:
-        algorithm: "sha256" or "md5".
+        algorithm: "sha256", "md5" or `GIT`.
         digest: lower-case hexadecimal checksum.
         size: bytes, None if nobody says.
         release: the publisher's name of the release, "" if there is none.
@@ -31,7 +33,7 @@ class Expected:
     release: str = ""
 
     def __post_init__(self) -> None:
-        digits = _DIGITS.get(self.algorithm)
+        digits = 40 if self.algorithm == GIT else _DIGITS.get(self.algorithm)
         if digits is None or not re.fullmatch(f"[0-9a-f]{{{digits}}}", self.digest):
             raise ValueError(f"{self.digest!r} is no {self.algorithm} checksum in lower-case hex")
 

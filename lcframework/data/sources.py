@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
@@ -37,8 +38,9 @@ from lcframework.data.download import (
     fetch_part,
     read_small,
 )
+from lcframework.data.git_listing import git_blob
 from lcframework.data.lfs_pointer import parse_published
-from lcframework.data.metalink import MAX_BYTES, Expected
+from lcframework.data.metalink import GIT, MAX_BYTES, Expected
 from lcframework.errors import DownloadError
 
 logger = logging.getLogger(__name__)
@@ -56,8 +58,9 @@ class Source:
         size: bytes; needed with `md5`; only for information with `metalink`.
         sha256: checksum, if the file never changes.
         md5: checksum, if the publisher gives no better one.
-        metalink: address of a metalink that lists the file, or of its Git LFS pointer, if it
-            changes with releases or the publisher's own checksum is to be taken.
+        metalink: address of a metalink that lists the file, of its Git LFS pointer, or of GitHub's
+            listing of its folder, if it changes with releases or the publisher's own checksum is
+            to be taken.
 
     Raises:
         ValueError: an address of another kind, or not exactly one way to verify the file.
@@ -90,6 +93,29 @@ class Source:
 
 _UNIREF50 = "https://ftp.uniprot.org/pub/databases/uniprot/uniref/uniref50"
 _LONGBENCH = "https://huggingface.co/datasets/THUDM/LongBench"
+_QASPER = "https://qasper-dataset.s3.us-west-2.amazonaws.com"
+_PAPER = "CC BY 4.0 (Dasigi et al., NAACL 2021)"
+_MIDDLE = "nelson-liu/lost-in-the-middle"
+_MIDDLE_COMMIT = "29b8a6d042ce29abccee3db1a73171a107d7e6af"
+
+
+def _on_github(repository: str, revision: str, folder: str, name: str) -> dict[str, Any]:
+    """Addresses of a file of a repository and of what git says of it."""
+    return {
+        "url": f"https://raw.githubusercontent.com/{repository}/{revision}/{folder}/{name}",
+        "metalink": f"https://api.github.com/repos/{repository}/contents/{folder}?ref={revision}",
+    }
+
+
+def _quality(split: str) -> Source:
+    return Source(
+        name=f"quality-{split}",
+        licence="CC BY 4.0 (Pang et al., NAACL 2022; the articles keep their own terms)",
+        description=f"QuALITY v1.0.1 without HTML, {split}: data.{split.replace('dev', 'valid')}",
+        **_on_github("nyu-mll/quality", "main", "data/v1.0.1",
+                     f"QuALITY.v1.0.1.htmlstripped.{split}"),
+    )  # fmt: skip
+
 
 SOURCES: dict[str, Source] = {
     "uniref50": Source(
@@ -105,6 +131,40 @@ SOURCES: dict[str, Source] = {
         licence="MIT (LongBench; the texts keep the terms of their own sources)",
         description="LongBench and LongBench-E, all tasks, read as it is: data.path=data.zip",
         metalink=f"{_LONGBENCH}/raw/main/data.zip",
+    ),
+    "qasper": Source(
+        name="qasper",
+        url=f"{_QASPER}/qasper-train-dev-v0.3.tgz",
+        licence=_PAPER,
+        description="Qasper v0.3, training and development, read as it is: data.train, data.valid",
+        size=10_835_856,
+        sha256="a28fdf966db827bcee3d873107d6b6669864fb7ca8fbf73a192f5e39191bdb5a",
+    ),
+    "qasper-test": Source(
+        name="qasper-test",
+        url=f"{_QASPER}/qasper-test-and-evaluator-v0.3.tgz",
+        licence=_PAPER,
+        description="Qasper v0.3, test, read as it is: data.test",
+        sha256="72a52a41193e2838b8074f80ac074b94f956b84886c36a61c58a7df4171bdd72",
+    ),
+    "quality-train": _quality("train"),
+    "quality-dev": _quality("dev"),
+    "nq-oracle": Source(
+        name="nq-oracle",
+        licence="MIT (Liu et al., TACL 2024); NQ: CC BY-SA 3.0",
+        description="2,655 questions with their gold passage: data.questions, data.passages of nqd",
+        **_on_github(_MIDDLE, _MIDDLE_COMMIT, "qa_data", "nq-open-oracle.jsonl.gz"),
+    ),
+    "nq-30": Source(
+        name="nq-30",
+        licence="MIT (Liu et al., TACL 2024); NQ: CC BY-SA 3.0",
+        description="the same among 29 passages that Contriever found: data.passages of nqd",
+        **_on_github(
+            _MIDDLE,
+            _MIDDLE_COMMIT,
+            "qa_data/30_total_documents",
+            "nq-open-30_total_documents_gold_at_0.jsonl.gz",
+        ),
     ),
 }
 
@@ -208,7 +268,10 @@ def _difference(path: Path, expected: Expected, advance: Advance) -> str:
     size = path.stat().st_size
     if expected.size is not None and size != expected.size:
         return f"has {size:,} bytes"
-    digest = hashlib.new(expected.algorithm, usedforsecurity=False)
+    if expected.algorithm == GIT:
+        digest = git_blob(size)
+    else:
+        digest = hashlib.new(expected.algorithm, usedforsecurity=False)
     done = 0
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):

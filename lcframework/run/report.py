@@ -147,10 +147,24 @@ def _report_methods(paths: Sequence[str], records: Sequence[dict[str, Any]], tar
         report_methods(list(compress(paths, compared)), list(compress(records, compared)), target)
 
 
+def _report_distraction(
+    runs: Sequence[Path], paths: Sequence[str], records: Sequence[dict[str, Any]], target: Path
+) -> None:
+    distracted = [bool(record["tables"].get("distraction_gap")) for record in records]
+    if any(distracted):
+        from lcframework.run.report_distraction import report_distraction
+
+        report_distraction(
+            list(compress(runs, distracted)), list(compress(paths, distracted)),
+            list(compress(records, distracted)), target,
+        )  # fmt: skip
+
+
 def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, Any]]:
     """Print the comparison of runs and write `report.csv` and `report.png`; of runs that answered
     benchmarks `report_tasks.csv` and `report_tasks.png`, and of those that compared a method with
-    the dense model the files of `report_methods`; of downstream tasks, averaged over seeds,
+    the dense model the files of `report_methods`, of those tested among distractors
+    `report_distraction.csv` and `report_distraction.png`; of downstream tasks, averaged over seeds,
     `report_downstream.csv` and `report_downstream.png`.
 
     Args:
@@ -187,6 +201,7 @@ def report(folders: Sequence[Path], to: Path | None = None) -> list[dict[str, An
             target,
         )
         _report_methods(paths, records, target)
+        _report_distraction(runs, paths, records, target)
     if any(downstream) or any(answered):
         others = [not (one or other) for one, other in zip(downstream, answered, strict=True)]
         runs, paths = list(compress(runs, others)), list(compress(paths, others))

@@ -21,8 +21,12 @@ Record = Mapping[str, Any]
 Items = dict[str, dict[str, str]]
 
 
-def read_items(folder: Path) -> Items:
-    """Scored items of a run, by key and digest.
+def read_items(folder: Path, wanted: Sequence[str] = ("score",)) -> Items:
+    """Scored items of a run, by key and digest of the prompt or item.
+
+    Args:
+        folder: the run.
+        wanted: only items that have all of these columns filled.
 
     Raises:
         RunDirError: the table is missing or is not ours.
@@ -31,7 +35,9 @@ def read_items(folder: Path) -> Items:
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return {f"{row['key']} {row['digest']}": row for row in rows if row["score"]}
+        # Runs with other retrievers are asked the same: there the prompt's own digest counts.
+        return {f"{row['key']} {row.get('prompt_digest') or row['digest']}": row for row in rows
+                if all(row[name] for name in wanted)}  # fmt: skip
     except (OSError, KeyError) as error:
         raise RunDirError(
             f"{path} cannot be read ({error}): run the evaluation again with the same run_id; its "

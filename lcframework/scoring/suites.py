@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lcframework.scoring import longbench
 from lcframework.scoring.containment import any_contained, prefix_qa, share_contained
-from lcframework.scoring.qa import best_f1, best_subspan_em, option_letter
+from lcframework.scoring.qa import best_f1, best_subspan_em, exact_match, option_letter
 
 Scorer = Callable[[str, str, Sequence[str], Sequence[str] | None], float]
 
@@ -34,6 +34,10 @@ def _quality(task: str, prediction: str, references: Sequence[str], _: object) -
     return option_letter(prediction, references)
 
 
+def _quality_text(task: str, prediction: str, references: Sequence[str], _: object) -> float:
+    return exact_match(prediction, references)
+
+
 SUITES: dict[str, Scorer] = {
     "longbench": longbench.score,
     "prefix_qa": _prefix_qa,
@@ -42,6 +46,7 @@ SUITES: dict[str, Scorer] = {
     "nqd": _nqd,
     "qasper": _best_f1,
     "quality": _quality,
+    "quality_text": _quality_text,
     "custom": _best_f1,
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lcframework.data.focused.item import FocusedItem
+from lcframework.data.focused.item import FocusedItem, located
 from lcframework.data.generation import GenerationItem
 from lcframework.data.longbench.inputs import ModelInput
 from lcframework.errors import ConfigError
@@ -85,6 +85,7 @@ class FocusedGeneration(GenerationTask):
         written = {"max_length": self.total, "max_written": self.max_written}
         return {**super().settings(), **more, **written}
 
+    @located
     def tokens(self, item: FocusedItem, answer: str | None, spare: int = 0) -> EncodedItem:
         """The item's token ids, truncated."""
         chat = self.template == "always" or (self.template == "official" and item.chat)

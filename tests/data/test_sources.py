@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import socket
 import subprocess
 import sys
@@ -237,6 +238,70 @@ def test_checksum_from_a_git_lfs_pointer(server, tmp_path):
     with pytest.raises(DownloadError, match="the sha256"):
         fetch(wanted, tmp_path / "other", progress=False)
     assert not (tmp_path / "other" / "proteins.gz").exists()
+
+
+def git_listing(content=CONTENT, **changes):
+    """A folder as GitHub's API lists it, with what `git hash-object` says of the content."""
+    sha = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    entry = {"name": "proteins.gz", "type": "file", "size": len(content), "sha": sha} | changes
+    return json.dumps(
+        [{"name": "other", "type": "dir", "size": 0, "sha": "0" * 40}, entry]
+    ).encode()
+
+
+def test_checksum_from_a_git_listing(server, tmp_path):
+    server.files["/listing"] = git_listing()
+    wanted = source(server, metalink=f"{server.url}/listing?ref=main")
+    server.files["/listing?ref=main"] = git_listing()
+    assert fetch(wanted, tmp_path, progress=False).read_bytes() == CONTENT
+    server.requests.clear()
+    assert fetch(wanted, tmp_path, progress=False) and server.requests == []
+    for listing, message in [
+        (git_listing(sha="1" * 40), "the git blob 1111"),
+        (git_listing(size=17), "17"),
+        (git_listing(name="else.gz"), "lists 2 files but not proteins.gz"),
+        (git_listing(sha="zz"), "no listing of a folder"),
+        (b'{"message": "API rate limit exceeded"}', "rate limit exceeded.*try again in an hour"),
+    ]:
+        server.files["/listing?ref=main"] = listing
+        with pytest.raises(DownloadError, match=message):
+            fetch(wanted, tmp_path / "other", progress=False)
+        assert not (tmp_path / "other" / "proteins.gz").exists()
+
+
+def test_git_names_contents_so():
+    """The empty file's name is known to every user of git."""
+    from lcframework.data.git_listing import git_blob
+
+    assert git_blob(0).hexdigest() == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
+
+@pytest.mark.parametrize(
+    "name", ["qasper", "qasper-test", "quality-train", "quality-dev", "nq-oracle", "nq-30"]
+)
+def test_question_answering_sets_are_official_and_fetched_by_name(
+    name, server, tmp_path, monkeypatch
+):
+    from lcframework.cli.main import main
+
+    declared = SOURCES[name]
+    hosts = ("https://qasper-dataset.s3.us-west-2.amazonaws.com/",
+             "https://raw.githubusercontent.com/nyu-mll/quality/main/data/v1.0.1/",
+             "https://raw.githubusercontent.com/nelson-liu/lost-in-the-middle/29b8a6d")  # fmt: skip
+    assert declared.url.startswith(hosts) and declared.licence and declared.name == name
+    where = f"/{declared.file_name}"
+    server.files = {where: CONTENT, "/listing": git_listing(name=declared.file_name)}
+    verified = {"sha256": SHA256}
+    if declared.metalink:
+        assert declared.metalink.startswith("https://api.github.com/repos/")
+        folder = declared.url.split("/", 6)[-1].rsplit("/", 1)[0]
+        assert f"/contents/{folder}?ref=" in declared.metalink
+        verified = {"metalink": f"{server.url}/listing"}
+    monkeypatch.setitem(
+        SOURCES, name, source(server, url=server.url + where, name=name, **verified)
+    )
+    main(["data", "get", name, "--to", str(tmp_path)])
+    assert (tmp_path / declared.file_name).read_bytes() == CONTENT
 
 
 def test_wrong_checksum_in_a_metalink(server, tmp_path):

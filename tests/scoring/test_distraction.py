@@ -5,7 +5,13 @@ import math
 import pytest
 
 from lcframework.callbacks.distraction_report import draw_map
-from lcframework.scoring.distraction import calibration, gaps, heat_map, place_of
+from lcframework.scoring.distraction import (
+    calibration,
+    gap_differences,
+    gaps,
+    heat_map,
+    place_of,
+)
 
 
 def row(question, task, score, answer="x", nats=1.0):
@@ -49,7 +55,7 @@ def test_calibration():
 
 
 def test_tasks_of_other_benchmarks_are_refused():
-    assert place_of("gold only") is None and place_of("30 docs, gold at 4") == (30, 4)
+    assert place_of("gold only") is None and place_of("30 docs, gold at 4") == (30, 4, "")
     with pytest.raises(ValueError, match="no task with distractors"):
         place_of("qasper")
     assert gaps([row("a", "10 docs, gold at 0", 1)]) == []  # nothing to compare with
@@ -66,3 +72,54 @@ def test_likelihood_alone_is_enough():
     assert table[1]["score"] is None and table[1]["written"] == 0
     assert [one.get_text() for one in draw_map(table).axes[0].texts] == ["1.00", "1.17", "1.67"]
     assert calibration(rows)[0] == []
+
+
+KINDS = [
+    row("a", "gold only", 1), row("b", "gold only", 1),
+    row("a", "3 docs, gold at 0", 0), row("b", "3 docs, gold at 0", 1),
+    row("a", "3 docs, gold at 0, random", 1), row("b", "3 docs, gold at 0, random", 1, "y"),
+    row("a", "3 docs, no gold", 0), row("b", "3 docs, no gold", 1),
+]  # fmt: skip
+
+
+def test_kinds_of_distractors_stand_apart():
+    assert place_of("3 docs, gold at 0, random") == (3, 0, "random")
+    assert place_of("3 docs, no gold, random") == (3, None, "random")
+    main, random = gaps(KINDS)
+    assert (main["kind"], main["gap"]) == ("", 50) and (random["kind"], random["gap"]) == (
+        "random",
+        0,
+    )
+    assert random["flips"] == 50
+    table = heat_map(KINDS)
+    assert [(one["kind"], one["documents"], one["gold_at"], one["score"]) for one in table] == [
+        ("", 1, 0, 100), ("", 3, 0, 50), ("", 3, None, 50), ("random", 3, 0, 100),
+    ]  # fmt: skip
+    figure = draw_map(table)
+    panels = figure.axes[:2]
+    assert [one.get_title() for one in panels] == ["main kind", "random"]
+    assert [one.get_text() for one in panels[0].get_xticklabels()] == ["0", "none"]
+
+
+def test_gaps_of_two_models_are_compared_question_by_question():
+    def other(one, **changes):
+        return {**one, **changes}
+
+    second = [
+        other(one, score=1, gold_nats=0.5) if one["task"].startswith("10") else one for one in ROWS
+    ]
+    (found,) = gap_differences(ROWS, second)
+    # First: gaps 0.5, 1, -0.5 (mean of both places); second: 0, 0, -1.
+    assert found["gap"] == pytest.approx(100 * ((0 + 0 - 1) - (0.5 + 1 - 0.5)) / 3)
+    assert found["score"] == pytest.approx(100 * (1 - 2 / 6))
+    nats = ((0 + 0 - 1.5) - (0.625 + 0.625 + 0)) / 3
+    assert found["nats"] == pytest.approx(nats) and found["n"] == found["written"] == 3
+    assert found["gap_low"] <= found["gap"] <= found["gap_high"] < 0
+    (same,) = gap_differences(ROWS, ROWS)
+    assert same["gap"] == same["gap_low"] == same["gap_high"] == same["nats"] == 0
+    (one,) = gap_differences(ROWS, [r for r in second if r["document"] != "c"])
+    assert one["n"] == 2 and one["gap"] == pytest.approx(-75)
+    (silent,) = gap_differences(ROWS, [other(r, score=None) for r in second])
+    assert silent["gap"] is None and silent["written"] == 0
+    assert silent["nats"] == pytest.approx(nats)
+    assert gap_differences(ROWS, []) == []

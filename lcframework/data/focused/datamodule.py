@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from lcframework.data.focused.example import QAExample
 from lcframework.data.focused.item import FocusedItem, PromptTemplate, make_item
 from lcframework.data.focused.pools import FocusedBatch, Pools, PoolSampler
-from lcframework.data.focused.readers import read_custom, read_qasper, read_quality
+from lcframework.data.focused.qasper import read_qasper
+from lcframework.data.focused.readers import read_custom, read_quality
 from lcframework.data.generation import GenerationDataModule
 from lcframework.data.resume import Position, position, realign
 from lcframework.data.retrieval.chunkers import Chunker, Paragraphs, WordWindows
@@ -89,11 +90,20 @@ class FocusedDataModule(GenerationDataModule):
             f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
             for key, value in counts.items()
         ))  # fmt: skip
+        if 0 < counts["with_evidence"] == counts["missed"] and self.retrieval.on_miss == "keep":
+            log.warning(
+                "%s: not one of %d questions has all its evidence among the %d chunks that "
+                "retrieval keeps: the focused view teaches to do without. Cures: a larger "
+                "data.retrieval.top_k, another retriever, data.retrieval.on_miss=union or drop.",
+                name, counts["missed"], self.retrieval.top_k,
+            )  # fmt: skip
         if name == "train" and counts["dropped"] == len(examples):
             raise DataError(
                 f"{self.inputs.get(name)}: no pair of views is left to contrast: {counts['short']} "
                 f"of {len(examples)} documents have {self.retrieval.top_k} chunks or fewer, so "
-                "that both views are equal. Choose a smaller data.retrieval.top_k or chunk size."
+                f"that both views are equal, and of {counts['missed']} not all evidence was "
+                "retrieved. Choose a smaller data.retrieval.top_k or chunk size, another retriever "
+                "or another data.retrieval.on_miss."
             )
         template, places = PromptTemplate(self.prompt), dict[str, int]()
         items = []
@@ -212,17 +222,32 @@ class CustomDataModule(_FilesDataModule):
 
     def examples(self, split: str) -> list[QAExample]:
         """The split's questions."""
-        return read_custom(self.inputs[split], self.chunker or Paragraphs(min_words=50))
+        return read_custom(self.inputs[split], self.chunker or Paragraphs(50, max_words=200))
 
 
 class QualityDataModule(_FilesDataModule):
-    """QuALITY, see `readers.read_quality`."""
+    """QuALITY, see `readers.read_quality`.
 
-    suite = "quality"
+    Args:
+        answer: "letter", or "text": the right option word for word, scored by exact match, as in
+            SCROLLS.
+        **common: see `FocusedDataModule`, and the files.
+
+    Raises:
+        ValueError: another kind of answer.
+    """
+
+    def __init__(self, answer: str = "letter", **common: Any) -> None:
+        if answer not in ("letter", "text"):
+            raise ValueError(f"answer={answer!r} is unknown: choose letter or text")
+        self.answer = answer
+        self.suite = "quality" if answer == "letter" else "quality_text"
+        super().__init__(**common)
 
     def examples(self, split: str) -> list[QAExample]:
         """The split's questions."""
-        return read_quality(self.inputs[split], self.chunker or WordWindows(100))
+        chunker = self.chunker or WordWindows(100)
+        return read_quality(self.inputs[split], chunker, self.answer)
 
 
 class QasperDataModule(_FilesDataModule):
@@ -232,4 +257,4 @@ class QasperDataModule(_FilesDataModule):
 
     def examples(self, split: str) -> list[QAExample]:
         """One per reference in training, one per question in validation and test."""
-        return read_qasper(self.inputs[split], split == "train", self.chunker)
+        return read_qasper(self.inputs[split], split == "train", self.chunker, split)

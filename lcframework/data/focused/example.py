@@ -23,6 +23,11 @@ class QAExample:
         chunks: character ranges of `document`, in order; they may overlap.
         evidence: indices of the chunks that hold the answer's evidence; empty: not known.
         options: of a multiple-choice question.
+        gold_option: index of the right one of `options`, from 0; None: not a choice.
+        types: kind of each answer, where the data set has kinds; else empty.
+        answer_evidence: the evidence texts of each answer; empty: none are known.
+        units: character ranges in which predicted evidence is counted (Qasper's paragraphs).
+        source: file and line that it comes from, for messages.
 
     Raises:
         DataError: an empty question, answer or document, or a chunk outside the document.
@@ -38,14 +43,24 @@ class QAExample:
     chunks: tuple[Span, ...]
     evidence: tuple[int, ...] = ()
     options: tuple[str, ...] = ()
+    gold_option: int | None = None
+    types: tuple[str, ...] = ()
+    answer_evidence: tuple[tuple[str, ...], ...] = ()
+    units: tuple[Span, ...] = ()
+    source: str = ""
 
     def __post_init__(self) -> None:
         if not self.question.strip():
-            raise DataError(f"{self.key}: the question is empty.")
+            raise DataError(f"{self.key}: the question is empty. Fill it in or remove it.")
         if not self.answers or not all(one.strip() for one in self.answers):
-            raise DataError(f"{self.key}: there is no answer, or one of the answers is empty.")
+            raise DataError(
+                f"{self.key}: there is no answer, or one of the answers is empty. Fill it in or "
+                "remove it."
+            )
         if not self.document.strip() or not self.chunks:
-            raise DataError(f"{self.key}: the document is empty.")
+            raise DataError(
+                f"{self.key}: the document is empty. Restore it or remove the question."
+            )
         size = len(self.document)
         if any(not 0 <= start < end <= size for start, end in self.chunks):
             raise DataError(f"{self.key}: a chunk lies outside the document.")

@@ -1,7 +1,9 @@
 """A prompt with the places of its document's chunks, and the Jinja templates that make it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lcframework.data.focused.example import QAExample, Span
 from lcframework.data.generation import GenerationItem
 from lcframework.data.retrieval.rule import Kept
-from lcframework.errors import ConfigError
+from lcframework.errors import ConfigError, DataError
 
 PROMPTS = Path(__file__).parent / "prompts"
 DOCUMENT = "\ufdd0document\ufdd0"  # noncharacters: in no text
-MAX_NEW_TOKENS = {"nqd": 32, "qasper": 64, "quality": 8, "custom": 64}
+MAX_NEW_TOKENS = {"nqd": 32, "qasper": 64, "quality": 8, "quality_text": 64, "custom": 64}
 """By suite. "Lost in the Middle" gives 100 to long-winded models; a line end stops ours."""
 
 
@@ -30,6 +32,12 @@ class FocusedItem(GenerationItem):
         kept: indices of the chunks that the focused view keeps.
         contrast: whether the two views take part in the contrastive loss.
         question_id: the same for all items of one question.
+        options: of a multiple-choice question.
+        gold_option: see `QAExample`.
+        types: see `QAExample`.
+        answer_evidence: see `QAExample`.
+        units: see `QAExample`.
+        source: file and line that it comes from, for messages.
     """
 
     document_start: int = 0
@@ -37,6 +45,23 @@ class FocusedItem(GenerationItem):
     kept: tuple[int, ...] = ()
     contrast: bool = True
     question_id: str = ""
+    options: tuple[str, ...] = ()
+    gold_option: int | None = None
+    types: tuple[str, ...] = ()
+    answer_evidence: tuple[tuple[str, ...], ...] = ()
+    units: tuple[Span, ...] = ()
+    source: str = ""
+
+    @property
+    def digest(self) -> str:
+        """As the base's; where the file lies changes nothing."""
+        return super(FocusedItem, replace(self, source="")).digest
+
+    @property
+    def prompt_digest(self) -> str:
+        """Hash of what is asked and what is right, whatever retrieval keeps of it."""
+        asked = repr((self.prompt, self.references, self.chat))
+        return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
     @property
     def document_text(self) -> str:
@@ -48,16 +73,41 @@ class FocusedItem(GenerationItem):
         """Character ranges of the document that stay."""
         return tuple(self.chunks[one] for one in self.kept)
 
+    @property
+    def kept_units(self) -> list[str]:
+        """Texts of the `units` that a kept chunk overlaps: the evidence that retrieval predicts."""
+        text = self.document_text
+        return [
+            text[low:high]
+            for low, high in self.units
+            if any(low < end and start < high for start, end in self.kept_spans)
+        ]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "FocusedItem":
         """The same; Lightning asks every batch to move."""
         return self
+
+
+def located(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method whose first argument is an item: a `DataError` that it raises begins with
+    the file and line that the item comes from."""
+
+    @wraps(method)
+    def wrapped(self: Any, item: FocusedItem, *args: Any, **options: Any) -> Any:
+        try:
+            return method(self, item, *args, **options)
+        except DataError as error:
+            raise DataError(f"{item.source}: {error}" if item.source else str(error)) from error
+
+    return wrapped
 
 
 class PromptTemplate:
     """A Jinja template with `document`, `question` and `options`.
 
     Args:
-        name: one of the shipped ones (nqd, qasper, quality, custom) or a path to a file.
+        name: one of the shipped ones (nqd, qasper, quality, quality_text, custom) or a path to a
+            file.
 
     Raises:
         ConfigError: no such template, a syntax error, or it does not show the document exactly
@@ -136,5 +186,11 @@ def make_item(
         "kept": kept.chunks,
         "contrast": kept.contrast,
         "question_id": example.question_id,
+        "options": example.options,
+        "gold_option": example.gold_option,
+        "types": example.types,
+        "answer_evidence": example.answer_evidence,
+        "units": example.units,
+        "source": example.source,
     }
     return FocusedItem(**given | changes)

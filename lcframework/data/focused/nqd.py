@@ -2,8 +2,7 @@
 
 The gold passage stands at a chosen place among k - 1 distractors, which are drawn from a pool and
 hold none of the answers, as in "Lost in the Middle" (Liu et al., TACL 2024; nelson-liu/
-lost-in-the-middle), whose prompt lines are used. Splits share neither a page title nor, therefore,
-a passage of one.
+lost-in-the-middle), whose prompt lines are used. Splits share no question, page title or passage.
 """
 
 import random
@@ -35,39 +34,54 @@ class Passage:
 
 @dataclass(frozen=True)
 class NQQuestion:
-    """A question with its gold passage."""
+    """A question with its gold passage; `source` is the file and line that it comes from."""
 
     name: str
     question: str
     answers: tuple[str, ...]
     gold: Passage
+    source: str = ""
 
 
 def read_nq(questions: str | Path, passages: str | Path) -> tuple[list[NQQuestion], list[Passage]]:
     """Read questions (`id`, `question`, `answers`, `ctxs` of `title`, `text`, `isgold`; rows of
-    `nq-open-oracle` as released) and the pool (`title`, `text`).
+    `nq-open-oracle` as released) and the pool: `title`, `text`, or `ctxs` of these as in the
+    released files, of which each passage is taken once.
 
     Raises:
-        DataError: another schema; not exactly one gold passage.
+        DataError: another schema; not exactly one gold passage; an empty question, answer or text.
     """
     found = []
     for number, (where, row) in enumerate(read_jsonl(questions)):
         gold = [one for one in row.get("ctxs") or () if one.get("isgold")]
         if len(gold) != 1:
-            raise DataError(f"{where}: {len(gold)} of its ctxs are gold where one is wanted.")
+            raise DataError(
+                f"{where}: {len(gold)} of its ctxs are gold (isgold) where one is wanted. Mark the "
+                "passage that answers the question."
+            )
         answers = row.get("answers")
         if not isinstance(row.get("question"), str) or not row["question"].strip():
-            raise DataError(f"{where}: question must be a text that is not empty.")
-        if not isinstance(answers, list) or not any(str(one).strip() for one in answers):
-            raise DataError(f"{where}: answers must be a list of texts with at least one.")
-        texts = tuple(str(one) for one in answers if str(one).strip())
+            raise DataError(
+                f"{where}: question must be a text that is not empty. Fill it in or remove it."
+            )
+        texts = tuple(str(one) for one in answers) if isinstance(answers, list) else ()
+        if not texts or not all(one.strip() for one in texts):
+            raise DataError(
+                f"{where}: answers must be a list of texts, at least one and none empty. Fill them "
+                "in or remove the line."
+            )
         name = str(row.get("id", number))
-        found.append(NQQuestion(name, row["question"], texts, _passage(gold[0], where)))
-    return found, [_passage(row, where) for where, row in read_jsonl(passages)]
+        found.append(NQQuestion(name, row["question"], texts, _passage(gold[0], where), where))
+    pool: dict[Passage, None] = {}
+    for where, row in read_jsonl(passages):
+        for one in row["ctxs"] if isinstance(row.get("ctxs"), list) else [row]:
+            pool[_passage(one, where)] = None
+    return found, list(pool)
 
 
-def _passage(row: dict[str, Any], where: str) -> Passage:
-    if not all(isinstance(row.get(name), str) and row[name].strip() for name in ("title", "text")):
+def _passage(row: Any, where: str) -> Passage:
+    given = row if isinstance(row, dict) else {}
+    if not all(isinstance(given.get(one), str) and given[one].strip() for one in ("title", "text")):
         raise DataError(f"{where}: a passage needs title and text, both texts and not empty.")
     return Passage(row["title"], row["text"])
 
@@ -75,7 +89,8 @@ def _passage(row: dict[str, Any], where: str) -> Passage:
 def split_by_title(
     questions: Sequence[NQQuestion], pool: Sequence[Passage], sizes: Sequence[int], seed: int
 ) -> dict[str, tuple[list[NQQuestion], list[Passage]]]:
-    """Share questions and pool among the splits, all of a page's on one side.
+    """Share questions and pool among the splits, all of a page's on one side, and all pages on one
+    side that share a question or a passage.
 
     Args:
         questions: of all splits.
@@ -88,9 +103,10 @@ def split_by_title(
     """
     if sum(sizes) > len(questions):
         raise DataError(f"{len(questions)} questions cannot be split into {list(sizes)}.")
+    page = _linked_pages(questions, pool)
     pages: dict[str, list[NQQuestion]] = {}
     for one in questions:
-        pages.setdefault(one.gold.title, []).append(one)
+        pages.setdefault(page[one.gold.title], []).append(one)
     titles = sorted(pages)
     draw = random.Random(seed)
     draw.shuffle(titles)
@@ -105,9 +121,35 @@ def split_by_title(
             parts[name] += pages[title]
             side[title] = name
     for one in pool:
-        side.setdefault(one.title, draw.choices(SPLITS, sizes)[0])
-    return {name: (parts[name], [one for one in pool if side[one.title] == name])
+        side.setdefault(page[one.title], draw.choices(SPLITS, sizes)[0])
+    return {name: (parts[name], [one for one in pool if side[page[one.title]] == name])
             for name in SPLITS}  # fmt: skip
+
+
+def _linked_pages(
+    questions: Sequence[NQQuestion], pool: Sequence[Passage]
+) -> dict[str, str]:  # fmt: skip
+    """By title: the first in the alphabet of all titles that share a question or a passage with it,
+    directly or through others. Case and white space make no difference."""
+    parent: dict[str, str] = {}
+
+    def find(title: str) -> str:
+        while parent.setdefault(title, title) != title:
+            title = parent[title]
+        return title
+
+    seen: dict[str, str] = {}
+    texts = [(one.gold.title, f"question {one.question}") for one in questions]
+    texts += [(one.gold.title, f"passage {one.gold.text}") for one in questions]
+    texts += [(one.title, f"passage {one.text}") for one in pool]
+    for title, text in texts:
+        first, second = sorted((find(title), find(seen.setdefault(_plain(text), title))))
+        parent[second] = first
+    return {title: find(title) for title in list(parent)}
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def holds_answer(text: str, answers: Sequence[str]) -> bool:
@@ -218,4 +260,5 @@ def arrange(
         document="\n".join(lines),
         chunks=tuple(chunks),
         evidence=() if gold_at is None else (gold_at,),
+        source=one.source,
     )

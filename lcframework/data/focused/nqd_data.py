@@ -1,7 +1,8 @@
 """The data module of NQd: its splits, its numbers of documents, the places of the gold passage."""
 
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ class NQdDataModule(FocusedDataModule):
         test_positions: places of the gold passage from 0; those beyond a number of documents are
             left out of it; None: first, middle and last.
         gold_only: also test on the gold passage alone.
+        test_distractors: further kinds of distractors in the test, by name: tasks such as
+            "10 docs, gold at 0, NAME"; those of `distractors` have no name.
+        test_no_gold: also test without the gold passage: tasks such as "10 docs, no gold", whose
+            answer is `nqd.NO_ANSWER`.
         test_questions: only the first so many questions of the test; None: all.
         **common: see `FocusedDataModule`.
 
@@ -60,6 +65,8 @@ class NQdDataModule(FocusedDataModule):
         test_documents: Sequence[int] = (10, 20, 30),
         test_positions: Sequence[int] | None = None,
         gold_only: bool = True,
+        test_distractors: Mapping[str, Distractors] | None = None,
+        test_no_gold: bool = False,
         test_questions: int | None = None,
         **common: Any,
     ) -> None:
@@ -68,9 +75,14 @@ class NQdDataModule(FocusedDataModule):
             raise ValueError(f"split_sizes are three numbers of questions, got {split_sizes}")
         if min([*train_documents, *test_documents], default=0) < 2 or not 0 <= no_gold < 1:
             raise ValueError("documents count 2 or more, and no_gold lies in [0, 1)")
+        self.kinds = {"": distractors or Distractors(), **(test_distractors or {})}
+        wrong = [name for name in self.kinds if not re.fullmatch(r"\w*", name)]
+        if wrong:
+            raise ValueError(f"test_distractors: {wrong[0]!r} is no name of letters and digits")
+        self.test_no_gold = test_no_gold
         self.questions, self.passages = questions, passages
         self.split_sizes, self.split_seed = tuple(split_sizes), split_seed
-        self.distractors = distractors or Distractors()
+        self.distractors = self.kinds[""]
         self.train_documents, self.no_gold = tuple(train_documents), no_gold
         self.test_documents, self.test_positions = tuple(test_documents), test_positions
         self.gold_only, self.test_questions = gold_only, test_questions
@@ -97,17 +109,28 @@ class NQdDataModule(FocusedDataModule):
         if split != "test":
             return self._shuffled(split, questions, pool)
         questions = questions[: self.test_questions]
-        most = max(self.test_documents) - 1
+        most = max(self.test_documents) - (not self.test_no_gold)
+        drawn = {name: kind.draw(questions, pool, most) for name, kind in self.kinds.items()}
         found = []
-        for one, hard in zip(questions, self.distractors.draw(questions, pool, most), strict=True):
+        for number, one in enumerate(questions):
             if self.gold_only:
                 found.append(arrange(one, [], 0, "gold only"))
-            for n in self.test_documents:
-                chosen = hard[: n - 1]
-                # The same order at every place of the gold passage, hardest not always first.
-                random.Random(f"{self.split_seed}/{one.name}/{n}").shuffle(chosen)
-                for place in self.positions(n):
-                    found.append(arrange(one, chosen, place, f"{n} docs, gold at {place}"))
+            for name, hard in drawn.items():
+                found += self._tested(one, hard[number], f", {name}" if name else "")
+        return found
+
+    def _tested(self, one: NQQuestion, hard: list[Passage], kind: str) -> list[QAExample]:
+        """A question among every number of distractors of a kind, at every place."""
+        found = []
+        for n in self.test_documents:
+            # The same order at every place of the gold passage, hardest not always first.
+            chosen, draw = hard[: n - 1], random.Random(f"{self.split_seed}/{one.name}/{n}")
+            draw.shuffle(chosen)
+            for place in self.positions(n):
+                found.append(arrange(one, chosen, place, f"{n} docs, gold at {place}{kind}"))
+            if self.test_no_gold:
+                whole = [*chosen, hard[n - 1]]
+                found.append(arrange(one, whole, None, f"{n} docs, no gold{kind}"))
         return found
 
     def positions(self, documents: int) -> list[int]:

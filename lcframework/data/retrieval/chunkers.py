@@ -2,6 +2,7 @@
 which goes into the cache's key."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,19 +39,23 @@ def _pieces(text: str, breaks: re.Pattern[str]) -> list[Span]:
 
 @dataclass(frozen=True)
 class Paragraphs:
-    """Paragraphs, short ones joined with the next.
+    """Paragraphs, short ones joined with the next, long ones cut.
 
     Attributes:
         min_words: a chunk has at least so many words (the last may have fewer).
         separator: regular expression between paragraphs.
+        max_words: longer chunks are cut into windows of so many words; None: never.
     """
 
     min_words: int = 1
     separator: str = r"\n\s*\n"
+    max_words: int | None = None
 
     def __post_init__(self) -> None:
         if self.min_words < 1:
             raise ValueError(f"min_words must be at least 1, got {self.min_words}")
+        if self.max_words is not None and self.max_words < self.min_words:
+            raise ValueError(f"max_words={self.max_words} is less than min_words={self.min_words}")
 
     @property
     def identity(self) -> str:
@@ -69,7 +74,9 @@ class Paragraphs:
             else:
                 chunks.append((low, high))
                 words = own
-        return tuple(chunks)
+        if self.max_words is None:
+            return tuple(chunks)
+        return tuple(one for span in chunks for one in _cut_words(text, span, self.max_words))
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,42 @@ class WordWindows:
         """Ranges of the windows."""
         words = [match.span() for match in WORD.finditer(text)]
         return _windows(words, self.words, self.overlap)
+
+
+@dataclass(frozen=True)
+class TokenWindows:
+    """So many of a model's tokens each.
+
+    Attributes:
+        tokenizer: a text to the character range of each token, with an `identity`; such as
+            `lcframework.models.llm.token_spans.TokenSpans`.
+        tokens: of a chunk.
+        overlap: tokens that a chunk shares with the one before it.
+    """
+
+    tokenizer: Callable[[str], Sequence[Span]]
+    tokens: int = 128
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        _check_overlap(self.tokens, self.overlap)
+
+    @property
+    def identity(self) -> str:
+        """Name, settings and the tokenizer's identity."""
+        who = self.tokenizer.identity  # type: ignore[attr-defined]
+        return f"TokenWindows({who}, {self.tokens}, {self.overlap})"
+
+    def __call__(self, text: str) -> tuple[Span, ...]:
+        """Ranges of the windows; tokens of nothing but white space count as none."""
+        units = [(low, high) for low, high in self.tokenizer(text) if text[low:high].strip()]
+        return _windows(units, self.tokens, self.overlap)
+
+
+def _cut_words(text: str, span: Span, most: int) -> tuple[Span, ...]:
+    """A range in windows of so many words."""
+    words = [match.span() for match in WORD.finditer(text, *span)]
+    return _windows(words, most, 0)
 
 
 def _check_overlap(size: int, overlap: int) -> None:

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import bm25s
 import numpy as np
@@ -89,7 +89,7 @@ class BM25:
 
 @dataclass(frozen=True)
 class Dense:
-    """Cosine of sentence embeddings.
+    """Cosine of sentence embeddings. Questions about one document share its chunks' embeddings.
 
     Attributes:
         encoder: texts to (n, width) rows of norm 1, with an `identity`; such as
@@ -97,6 +97,7 @@ class Dense:
     """
 
     encoder: Callable[[list[str]], NDArray[np.float32]]
+    _last: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def identity(self) -> str:
@@ -105,13 +106,29 @@ class Dense:
 
     def rank(self, example: QAExample) -> list[int]:
         """All chunks."""
-        rows = self.encoder([example.question, *example.chunk_texts])
-        return best_first(rows[1:] @ rows[0])
+        texts = example.chunk_texts
+        if self._last[:1] != [texts]:
+            self._last[:] = [texts, self.encoder(texts)]
+        return best_first(self._last[1] @ self.encoder([example.question])[0])
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """The chunks that hold the evidence, and only those."""
+    """The chunks that hold the evidence, and only those.
+
+    Attributes:
+        unknown: of a question without evidence, such as one that the document does not answer:
+            "refuse", or keep the "whole" document, whose pair is then left out of the contrast.
+
+    Raises:
+        ValueError: another word.
+    """
+
+    unknown: str = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.unknown not in ("refuse", "whole"):
+            raise ValueError(f"unknown={self.unknown!r}: choose refuse or whole")
 
     @property
     def identity(self) -> str:
@@ -119,15 +136,16 @@ class Oracle:
         return repr(self)
 
     def rank(self, example: QAExample) -> list[int]:
-        """The evidence.
+        """The evidence; nothing where there is none and the whole document is to be kept.
 
         Raises:
             DataError: it is not known.
         """
-        if not example.evidence:
+        if not example.evidence and self.unknown == "refuse":
             raise DataError(
-                f"{example.key} has no evidence, which the oracle retriever keeps: choose another "
-                "data/retriever, or data with evidence."
+                f"{example.source or example.key} has no evidence, which the oracle retriever "
+                "keeps: choose another data.retrieval.retriever, or its unknown=whole to keep such "
+                "a document whole."
             )
         return list(example.evidence)
 

@@ -49,7 +49,8 @@ class Retrieval:
             the language model).
         cache_dir: folder of the cache; None: `default_cache`.
 
-    A document of k chunks or fewer has two equal views: its pair is dropped and counted.
+    A document of k chunks or fewer has two equal views: its pair is dropped and counted. So is one
+    of which the retriever ranks no chunk: it is kept whole.
 
     Raises:
         ValueError: k below 1 or an unknown rule.
@@ -100,20 +101,25 @@ class Retrieval:
 
         Returns:
             One `Kept` per example; and `questions`, `short` (documents of k chunks or fewer),
-            `missed` (questions whose known evidence is not all among the k), `dropped` pairs,
-            `with_evidence`, and `recall@K`, the mean share of evidence chunks among the first K.
+            `missed` (questions whose known evidence is not all among the k), `unranked` (documents
+            kept whole), `dropped` pairs, `with_evidence`, and `recall@K`, the mean share of
+            evidence chunks among the first K.
         """
         rankings = self.rankings(examples)
-        kept, counts = [], {"questions": len(examples), "short": 0, "missed": 0, "dropped": 0}
+        kept, counts = [], {"questions": len(examples), "short": 0, "missed": 0,
+                        "unranked": 0, "dropped": 0}  # fmt: skip
         for one, ranking in zip(examples, rankings, strict=True):
-            chunks = set(range(len(one.chunks)) if self.keeps_all else ranking[: self.top_k])
-            short = not self.keeps_all and len(one.chunks) <= self.top_k
+            whole = self.keeps_all or not ranking
+            chunks = set(range(len(one.chunks)) if whole else ranking[: self.top_k])
+            short = not whole and len(one.chunks) <= self.top_k
+            unranked = whole and not self.keeps_all
             missed = not chunks >= set(one.evidence)
             if missed and self.on_miss == "union":
                 chunks |= set(one.evidence)
-            drop = short or (missed and self.on_miss == "drop")
+            drop = short or unranked or (missed and self.on_miss == "drop")
             counts["short"] += short
             counts["missed"] += missed
+            counts["unranked"] += unranked
             counts["dropped"] += drop
             kept.append(Kept(tuple(sorted(chunks)), not drop))
         return kept, {**counts, **recall(examples, rankings)}

@@ -1,118 +1,31 @@
-"""Readers, NQd's splits and distractors, retrieval, prompts, pools."""
+"""Readers, prompts, pools."""
 
 import json
 import lzma
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from focused_examples import TEXTS, custom_rows, example, nq_files
+from focused_examples import TEXTS, custom_rows
 
-from lcframework.data.focused.datamodule import CustomDataModule, QualityDataModule
+from lcframework.data.focused.datamodule import (
+    CustomDataModule,
+    QasperDataModule,
+    QualityDataModule,
+)
 from lcframework.data.focused.item import PromptTemplate
-from lcframework.data.focused.nqd import NO_ANSWER, Distractors, holds_answer
-from lcframework.data.focused.nqd_data import NQdDataModule
 from lcframework.data.focused.pools import PoolSampler
-from lcframework.data.focused.readers import read_custom, read_qasper, read_quality
-from lcframework.data.retrieval.chunkers import Paragraphs, SentenceWindows, WordWindows
-from lcframework.data.retrieval.retrievers import BM25, BM25Index, Dense, Everything, Oracle, Random
+from lcframework.data.focused.qasper import read_qasper
+from lcframework.data.focused.readers import read_custom, read_quality
+from lcframework.data.retrieval.chunkers import (
+    Paragraphs,
+    WordWindows,
+)
+from lcframework.data.retrieval.retrievers import BM25
 from lcframework.data.retrieval.rule import Retrieval
 from lcframework.errors import ConfigError, DataError
 
 REAL = Path(os.environ.get("LCF_REAL_DATA", "../shared/data")) / "qa"
-
-
-def nqd(folder, cache=True, **options):
-    rule = Retrieval(BM25(), top_k=1, cache_dir=str(folder / "cache"))
-    given = {
-        "split_sizes": (6, 4, 4), "train_documents": (2, 3), "test_documents": (3, 2),
-        "retrieval": rule, "pool_size": 2,
-    }  # fmt: skip
-    return NQdDataModule(*nq_files(folder), **given | options)
-
-
-def words(text):
-    return " ".join(text.lower().split())
-
-
-def leaks(module):
-    """Questions, titles and passages that two splits share."""
-    seen = {}
-    for split in ("train", "valid", "test"):
-        questions, pool = module.part(split)
-        seen[split] = {words(q.question) for q in questions}
-        seen[split] |= {f"title {p.title}" for p in [*pool, *(q.gold for q in questions)]}
-        seen[split] |= {words(p.text) for p in [*pool, *(q.gold for q in questions)]}
-        for item in module.examples(split):
-            seen[split] |= {words(text.split("](Title: ")[1]) for text in item.chunk_texts}
-    return [one & two for name, one in seen.items() for other, two in seen.items() if name < other]
-
-
-def test_nqd_splits_share_nothing(tmp_path):
-    module = nqd(tmp_path)
-    assert [len(module.part(name)[0]) for name in ("train", "valid", "test")] == [6, 4, 4]
-    assert not any(leaks(module))
-
-
-@pytest.mark.realdata
-def test_nqd_splits_of_real_questions_share_nothing(tmp_path):
-    files = REAL / "nqd_oracle.jsonl.xz", REAL / "nqd_passages.jsonl.xz"
-    module = NQdDataModule(*files, test_documents=(10,))
-    assert [len(module.part(name)[0]) for name in ("train", "valid", "test")] == [1200, 100, 355]
-    assert not any(leaks(module))
-
-
-def test_nqd_test_has_every_place_with_the_same_distractors(tmp_path):
-    module = nqd(tmp_path)
-    rows = module.examples("test")
-    tasks = ["gold only", "3 docs, gold at 0", "3 docs, gold at 1", "3 docs, gold at 2",
-             "2 docs, gold at 0", "2 docs, gold at 1"]  # fmt: skip
-    assert [one.task for one in rows[:6]] == tasks and len(rows) == 24
-    for one in rows:
-        n = 1 if one.task == "gold only" else int(one.task[0])
-        assert len(one.chunks) == n
-        gold = one.evidence[0]
-        assert one.task == "gold only" or one.task.endswith(f"gold at {gold}")
-        for place, text in enumerate(one.chunk_texts):
-            assert text.startswith(f"Document [{place + 1}](Title: ")
-            assert holds_answer(text.split(")", 1)[1], one.answers) == (place == gold)
-    bodies = [{t.split("](")[1] for t in one.chunk_texts} for one in rows[1:4]]
-    assert bodies[0] == bodies[1] == bodies[2]
-
-
-@pytest.mark.parametrize("kind", ["bm25", "random", "dense"])
-def test_distractors_hold_no_answer_and_are_hard_first(tmp_path, kind):
-    def encoder(texts):
-        return np.stack([[t.count(letter) for letter in "abrst "] for t in texts]).astype("f4")
-
-    questions, pool = nqd(tmp_path).part("train")
-    drawn = Distractors(kind, encoder if kind == "dense" else None).draw(questions, pool, 3)
-    for one, chosen in zip(questions, drawn, strict=True):
-        assert len({p.title for p in chosen}) == 3 and one.gold.title not in [
-            p.title for p in chosen
-        ]
-        assert not any(holds_answer(p.text, one.answers) for p in chosen)
-    if kind == "bm25":
-        scores = BM25Index([f"{p.title}\n{p.text}" for p in pool]).scores(questions[0].question)
-        ranks = [scores[pool.index(p)] for p in drawn[0]]
-        assert ranks == sorted(ranks, reverse=True)
-    with pytest.raises(DataError, match="has .* without its answers, 40 are wanted"):
-        Distractors("random").draw(questions, pool, 40)
-
-
-def test_no_gold_questions_have_another_answer(tmp_path):
-    module = nqd(tmp_path, no_gold=0.6)
-    rows = module.examples("train")
-    without = [one for one in rows if one.answers == (NO_ANSWER,)]
-    assert 0 < len(without) < len(rows)
-    assert all(not one.evidence for one in without)
-    assert all(one.answers != (NO_ANSWER,) for one in module.examples("valid"))
-
-
-def test_answers_are_whole_words():
-    assert holds_answer("In 1901, Röntgen won.", ["röntgen"])
-    assert not holds_answer("It has 1901 rooms", ["190"])
 
 
 def test_custom_rows(tmp_path):
@@ -202,86 +115,6 @@ def test_qasper_has_one_item_per_reference_in_training_only(tmp_path):
         read_qasper(path, training=False)
 
 
-TEXT = "One two. Three four!\n\nFive six? Seven.\n \nEight nine ten"
-
-
-@pytest.mark.parametrize(
-    "chunker",
-    [
-        Paragraphs(), Paragraphs(min_words=5), SentenceWindows(2), SentenceWindows(3, overlap=2),
-        WordWindows(3), WordWindows(4, overlap=1), WordWindows(100),
-    ],
-)  # fmt: skip
-def test_chunkers_lose_no_character(chunker):
-    spans = chunker(TEXT)
-    covered = {n for low, high in spans for n in range(low, high)}
-    assert all(TEXT[n].isspace() for n in range(len(TEXT)) if n not in covered)
-    assert list(spans) == sorted(spans) and all(TEXT[low:high].strip() for low, high in spans)
-    assert chunker("  \n ") == ()
-
-
-def test_chunk_sizes():
-    assert [TEXT[a:b] for a, b in SentenceWindows(2, overlap=1)(TEXT)][:2] == [
-        "One two. Three four!", "Three four!\n\nFive six?",
-    ]  # fmt: skip
-    assert len(Paragraphs()(TEXT)) == 3 and len(Paragraphs(min_words=5)(TEXT)) == 2
-    assert [TEXT[a:b] for a, b in WordWindows(4, 1)(TEXT)][1] == "four!\n\nFive six? Seven."
-    with pytest.raises(ValueError, match="overlap below"):
-        WordWindows(3, 3)
-
-
-def test_retrievers():
-    one = example()
-    assert BM25().rank(one)[0] == 1 and sorted(BM25().rank(one)) == [0, 1, 2, 3]
-    assert Oracle().rank(one) == [1] and Everything().rank(one) == [0, 1, 2, 3]
-    assert Random(1).rank(one) == Random(1).rank(one) != Random(2).rank(one)
-
-    def encoder(texts):
-        return np.stack([[float("Kyoto" in t or "old?" in t), 0.5] for t in texts])
-
-    encoder.identity = "test"
-    assert Dense(encoder).rank(one) == [3, 0, 1, 2]
-    with pytest.raises(DataError, match="no evidence, which the oracle"):
-        Oracle().rank(example(evidence=()))
-    assert BM25().rank(example(question="the of and?")) == [0, 1, 2, 3]  # nothing but stop words
-
-
-def test_retrieval_counts_misses_and_short_documents(tmp_path):
-    rows = [example(0), example(1, question="Where are temples?"), example(2, evidence=())]
-    options = {"cache_dir": str(tmp_path)}
-    kept, counts = Retrieval(BM25(), 1, **options)(rows)
-    assert [one.chunks for one in kept] == [(1,), (3,), (1,)] and all(one.contrast for one in kept)
-    assert counts["missed"] == 1 and counts["with_evidence"] == 2 and counts["recall@1"] == 0.5
-    kept, _ = Retrieval(BM25(), 1, "union", **options)(rows)
-    assert kept[1].chunks == (1, 3)
-    kept, counts = Retrieval(BM25(), 1, "drop", **options)(rows)
-    assert [one.contrast for one in kept] == [True, False, True] and counts["dropped"] == 1
-    kept, counts = Retrieval(BM25(), 4, **options)(rows)
-    assert counts["short"] == counts["dropped"] == 3 and not kept[0].contrast
-    with pytest.raises(ValueError, match="on_miss='guess'"):
-        Retrieval(BM25(), 1, "guess")
-
-
-def test_retrieval_is_cached_by_content(tmp_path):
-    calls = []
-
-    class Counting(Random):
-        def rank(self, one):
-            calls.append(one.key)
-            return super().rank(one)
-
-    rows = [example(0), example(1)]
-    rule = Retrieval(Counting(), 2, cache_dir=str(tmp_path))
-    assert rule(rows) == rule(rows) and len(calls) == 2
-    Retrieval(Counting(seed=3), 2, cache_dir=str(tmp_path))(rows)
-    rule([example(0, question="Another?"), rows[1]])
-    assert len(calls) == 6
-    for path in tmp_path.glob("*.json"):
-        path.write_text("{")
-    with pytest.raises(DataError, match="cached retrieval is damaged"):
-        rule(rows)
-
-
 def test_prompt_templates(tmp_path):
     before, after = PromptTemplate("quality").render("Who?", ["x", "y"])
     assert before.endswith("\n\n") and after == "\n\nQuestion: Who?\nA. x\nB. y\nAnswer:"
@@ -340,3 +173,19 @@ def test_real_quality_is_read():
     gold = rows[0]["questions"][0]
     assert found[0].answers[0] == "ABCD"[gold["gold_label"] - 1]
     assert found[0].options[gold["gold_label"] - 1] == gold["options"][gold["gold_label"] - 1]
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("kind", [CustomDataModule, QasperDataModule])
+def test_real_documents_with_many_questions_are_read(kind, tmp_path):
+    path = REAL / "scientific_qa.jsonl.xz"
+    with lzma.open(path, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    rule = Retrieval(BM25(), cache_dir=str(tmp_path))
+    module = kind(path, path, path, retrieval=rule)
+    found = module.split("test")
+    assert len(found) == sum(len(row["questions"]) for row in rows)
+    assert len({item.document for item in found}) == len(rows)
+    answers = [len(one["answers"]) for row in rows for one in row["questions"]]
+    assert [len(item.references) for item in found] == answers
+    assert len(module.split("train")) == (sum(answers) if kind is QasperDataModule else len(found))
