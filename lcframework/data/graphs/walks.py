@@ -2,11 +2,10 @@
 walks as its special case, and negative walks over pairs that are no edges.
 
 A step from v, come from t, goes to a neighbour x of v with a probability proportional to 1/p where
-x = t, 1 where x is a neighbour of t, and 1/q else. It is drawn by rejection: a neighbour drawn
-evenly is taken with its weight over the largest one. That needs no table per edge, whose size (sum
-of degrees over edges) is what makes large graphs impossible elsewhere; most draws are decided
-without looking whether t and x are neighbours, because they lie below the smaller of the two
-weights or above the larger.
+x = t, 1 where x is a neighbour of t, and 1/q else. It is drawn by rejection, which needs no table
+per edge, whose size (the sum of degrees over edges) is what makes large graphs impossible
+elsewhere. The way back has a bar of its own where it is the likeliest (as in Yang et al. 2019,
+KnightKing), and most draws are decided without looking whether t and x are neighbours.
 
 Every walk has a random stream of its own, a function of (seed, node, index of the walk): walks are
 the same in every order, on every number of workers, and on every machine.
@@ -120,25 +119,18 @@ def _next(state):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _below(bits, count):
-    """A number below `count` < 2^31 from the upper 32 bits: multiply and shift (Lemire 2019); its
-    bias is below 2^-32 times `count`."""
-    return np.int64(((bits >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _share(bits):
-    """A number in [0, 1) from the lower 32 bits."""
-    return np.float64(bits & np.uint64(0xFFFFFFFF)) * 2.0**-32
+def _index(bits, count):
+    """A number below `count`, which may exceed 32 bits, from 53 of the bits."""
+    return np.int64(np.float64(bits >> np.uint64(11)) * 2.0**-53 * count)
 
 
 @njit(cache=True, nogil=True)
 def _walk_all(starts, neighbours, nodes, keys, back, out, walks):
     """Fill `walks`; `back` is 1/p, `out` is 1/q."""
     length = walks.shape[1]
-    largest = max(back, 1.0, out)
     first_order = back == 1.0 and out == 1.0
     least, most = min(1.0, out), max(1.0, out)
+    extra = max(back - most, 0.0)
     for w in range(len(nodes)):
         state = keys[w]
         here = np.int64(nodes[w])
@@ -149,28 +141,44 @@ def _walk_all(starts, neighbours, nodes, keys, back, out, walks):
             degree = starts[here + 1] - low
             if degree == 0:
                 break
-            state, bits = _next(state)
-            there = np.int64(neighbours[low + _below(bits, degree)])
-            if before >= 0 and not first_order and degree > 1:
-                while True:
-                    height = _share(bits) * largest
-                    if there == before:
-                        taken = height < back
-                    elif height < least:
-                        taken = True
-                    elif height >= most:
-                        taken = False
-                    elif adjacent(starts, neighbours, before, there):
-                        taken = height < 1.0
-                    else:
-                        taken = height < out
-                    if taken:
-                        break
-                    state, bits = _next(state)
-                    there = np.int64(neighbours[low + _below(bits, degree)])
+            if before < 0 or first_order:
+                state, bits = _next(state)
+                there = np.int64(neighbours[low + _index(bits, degree)])
+            else:
+                state, there = _second_order(
+                    starts, neighbours, state, before, low, degree, back, out, least, most, extra
+                )
             before = here
             here = there
             walks[w, step] = here
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _second_order(
+    starts, neighbours, state, before, low, degree, back, out, least, most, extra
+):  # fmt: skip
+    """(random state, next node). A point is drawn evenly over bars of height `most`, one for each
+    neighbour, and what the way back is higher than that: the neighbour whose bar it hits is taken
+    where the point lies below its weight."""
+    area = degree * most
+    while True:
+        state, bits = _next(state)
+        point = np.float64(bits >> np.uint64(11)) * 2.0**-53 * (area + extra)
+        if point >= area:
+            return state, before
+        index = min(np.int64(point / most), degree - 1)
+        height = point - index * most
+        there = np.int64(neighbours[low + index])
+        if there == before:
+            taken = height < back
+        elif height < least:
+            taken = True
+        elif adjacent(starts, neighbours, before, there):
+            taken = height < 1.0
+        else:
+            taken = height < out
+        if taken:
+            return state, there
 
 
 @njit(cache=True, nogil=True)
@@ -193,9 +201,3 @@ def _strangers(starts, neighbours, nodes, keys, walks):
                 break
             here = there
             walks[w, step] = here
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _index(bits, count):
-    """A number below `count`, which may exceed 32 bits, from 53 of the bits."""
-    return np.int64(np.float64(bits >> np.uint64(11)) * 2.0**-53 * count)
