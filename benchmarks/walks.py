@@ -56,8 +56,8 @@ def pecanpy(graph: Graph) -> Walker:
     for name, kind in old.items():
         if not hasattr(np, name):
             setattr(np, name, kind)
-    from numba_progress import ProgressBar
-    from pecanpy.pecanpy import SparseOTF
+    from numba_progress import ProgressBar  # pyright: ignore[reportMissingImports]
+    from pecanpy.pecanpy import SparseOTF  # pyright: ignore[reportMissingImports]
 
     peer = SparseOTF(P, Q, workers=1, verbose=False, random_state=SEED)
     peer.indptr = graph.starts.astype(np.uint32)
@@ -78,7 +78,7 @@ def pecanpy(graph: Graph) -> Walker:
 
 def torch_cluster(graph: Graph) -> Walker:
     import torch
-    import torch_cluster  # noqa: F401  registers the operator
+    import torch_cluster  # noqa: F401 # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(1)
     starts, neighbours = (torch.from_numpy(one).long() for one in (graph.starts, graph.neighbours))
