@@ -46,6 +46,36 @@ class Graph:
         """Whether each of `pairs` (P, 2) is an edge."""
         return _has_edges(self.starts, self.neighbours, np.ascontiguousarray(pairs, np.int32))
 
+    def within(self, members: NDArray[np.bool_]) -> "Graph":
+        """The edges both of whose ends are members (V,); nodes keep their numbers."""
+        rows = np.repeat(members, self.degrees())
+        kept = rows & members[self.neighbours]
+        starts = np.concatenate([[0], np.cumsum(kept)])[self.starts]
+        return Graph(starts.astype(np.int64), self.neighbours[kept])
+
+    def shuffled(self, seed: int, swaps_per_edge: int = 10) -> "Graph":
+        """A graph with the same degrees and other edges: pairs of edges exchange their ends again
+        and again, where that gives no repeat and no self loop (Maslov and Sneppen 2002)."""
+        pairs = self.pairs()
+        known = {(int(a) << 32) | int(b) for a, b in pairs}
+        generator = np.random.default_rng(seed)
+        for _ in range(swaps_per_edge):
+            order = generator.permutation(len(pairs))
+            turned = generator.random(len(pairs)) < 0.5
+            for i, j in zip(order[0::2], order[1::2], strict=False):
+                (a, b), (c, d) = pairs[i].tolist(), pairs[j].tolist()
+                if turned[i]:
+                    c, d = d, c
+                if len({a, b, c, d}) < 4:
+                    continue
+                first, second = (min(a, d), max(a, d)), (min(c, b), max(c, b))
+                keys = [(low << 32) | high for low, high in (first, second)]
+                if known.isdisjoint(keys):
+                    known -= {(int(x) << 32) | int(y) for x, y in (pairs[i], pairs[j])}
+                    known.update(keys)
+                    pairs[i], pairs[j] = first, second
+        return build_graph(pairs, self.nodes)[0]
+
     def pairs(self) -> NDArray[np.int32]:
         """(M, 2) every edge once, the smaller node first, in order."""
         rows = np.repeat(np.arange(self.nodes, dtype=np.int32), self.degrees())

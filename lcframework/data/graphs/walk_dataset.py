@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from lcframework.data.batch import PackedProteins
+from lcframework.data.batch import IGNORE_LABEL, PackedProteins
 from lcframework.data.batching import BatchSpec
 from lcframework.data.counter_random import Stream, stream_key
 from lcframework.data.graphs.csr import Graph
@@ -79,6 +79,8 @@ class WalkDataset(Dataset):
         masking: probabilities; structure tokens are never masked.
         seed: of walks and masks.
         stream: the split's stream of masks.
+        scored: (V,) whose residues are masked and scored; None: everybody's. In evaluation the
+            neighbours of a protein that was held out are context and nothing else.
         fixed_epoch: epoch of walks and masks whatever the batch's epoch (evaluation), or None.
     """
 
@@ -89,6 +91,7 @@ class WalkDataset(Dataset):
     masking: MaskingRule = field(default_factory=MaskingRule)
     seed: int = 0
     stream: Stream = Stream.TRAIN_MASK
+    scored: NDArray[np.bool_] | None = None
     fixed_epoch: int | None = None
 
     def __len__(self) -> int:
@@ -124,6 +127,11 @@ class WalkDataset(Dataset):
         masked_T, labels_T = mask_pack(
             laid.tokens, laid.starts, positions_T, ids_S, self.masking, key
         )
+        if self.scored is not None:
+            ends = np.append(laid.node_starts[1:], len(laid.tokens))
+            context = np.repeat(~self.scored[laid.nodes], ends - laid.node_starts)
+            masked_T[context] = laid.tokens[context]
+            labels_T[context] = IGNORE_LABEL
         return PackedProteins(
             tokens=torch.from_numpy(masked_T),
             labels=torch.from_numpy(labels_T),
