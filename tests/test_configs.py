@@ -28,6 +28,8 @@ DOWNSTREAM = tuple(f"tape/{name}" for name in TASKS)
 FOCUSED = tuple(
     f"focused/{one}" for one in ("ablation", "custom", "distraction", "nqd", "qasper", "quality")
 )
+# tests/data/graphs runs it.
+GRAPHS = ("lcplm_g/pretrain",)
 SMALL_MODELS = {
     "lcplm_tiny": ["model.d_model=16", "model.n_layers=1"],
     "esm2_tiny": ["model.d_model=16", "model.n_layers=1"],
@@ -77,7 +79,7 @@ def test_every_experiment_is_known_to_the_tests():
         "squeezed/documents",
         *BENCHMARKS,
     }
-    assert found == {*TRAINING, *evaluating, *FOCUSED}
+    assert found == {*TRAINING, *evaluating, *FOCUSED, *GRAPHS}
 
 
 @pytest.mark.parametrize("size", SIZES)

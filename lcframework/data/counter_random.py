@@ -28,6 +28,8 @@ class Stream(IntEnum):
     BATCH_ORDER = 6
     CONTEXT_TARGET = 7
     LONG_TEST_SET = 8
+    NEGATIVE_WALK = 9
+    PROTEIN_SPLIT = 10
 
 
 def _mix_int(value: int) -> int:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from lcframework.errors import CheckpointError
+from lcframework.errors import CheckpointError, ConfigError
 from lcframework.run.checkpoints import (
     AtomicCheckpointIO,
     load_checkpoint,
@@ -97,6 +97,22 @@ def data_record(datamodule: Any) -> dict[str, Any]:
         for split in ("train", "valid", "test")
         if split in given
     }
+
+
+def _refuse_small_vocabulary(datamodule: Any, network: Any) -> None:
+    """Refuse a network whose embedding has no row for some of the data's tokens.
+
+    Raises:
+        ConfigError: it has not; on a GPU the step would end in an assertion of the device.
+    """
+    needed, hparams = getattr(datamodule, "token_ids", 0), getattr(network, "hparams", {})
+    rows = hparams.get("pad_vocab_to", hparams.get("vocab_size", needed))
+    if rows < needed:
+        raise ConfigError(
+            f"The data use {needed} token ids and the network's embedding has {rows} rows: it has "
+            "no room for tokens that mark nodes and edges. Train the first stage with "
+            f"model.vocab_size={needed} (ESM2) or a larger model.pad_vocab_to (LC-PLM)."
+        )
 
 
 def _refuse_another_network(said: dict[str, Any] | None, network: Any, checkpoint: Path) -> None:
@@ -189,6 +205,7 @@ def _train_locked(cfg: DictConfig, folder: Path) -> tuple[dict[str, Any], dict[s
     if cfg.test:
         refuse_test_without_data(datamodule)
     task = instantiate(cfg.task, model=_network(cfg), optimizer=instantiate(cfg.optimizer))
+    _refuse_small_vocabulary(datamodule, getattr(task, "model", None))
     callbacks = instantiate_all(cfg.callbacks)
     trainer = build_trainer(cfg, folder, instantiate_all(cfg.logger), callbacks)
     resume = resolve_resume(cfg.ckpt_path, folder / "checkpoints")

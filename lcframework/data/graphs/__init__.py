@@ -1,0 +1,1 @@
+"""Protein interaction graphs: reading, a compressed sparse row core, random walks."""
