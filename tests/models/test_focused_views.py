@@ -140,7 +140,8 @@ def test_network_equals_the_whole_model(family, pooling):
     found, _ = encoded()
     view = focused_view(found, "hole")
     with torch.no_grad():
-        embedding, loss, _ = TwoViewNetwork(model, pooling)(view, True)
+        found = TwoViewNetwork(model, pooling)([view], True)
+        embedding, loss = found.embedding_SE[0], found.nll_S[0]
         out = model(**view.inputs("cpu"), use_cache=False, output_hidden_states=True)
     state, first = out.hidden_states[-1][0], view.prompt_tokens
     logp = out.logits[0, first - 1 : -1].log_softmax(-1)

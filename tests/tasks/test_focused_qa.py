@@ -14,7 +14,7 @@ from lcframework.errors import CheckpointError, ConfigError, DataError
 from lcframework.models.focused.lora import LoRA, ensure_mask_token, load_adapted
 from lcframework.tasks.focused_generation import FocusedGeneration
 from lcframework.tasks.focused_qa import FocusedQATask
-from lcframework.tasks.focused_step import Weights
+from lcframework.tasks.focused_pool import Weights
 from lcframework.tasks.optimizers import WarmupCosineAdamW
 
 
@@ -159,8 +159,8 @@ def test_any_model_can_be_tested(tmp_path, answer_from):
     given = one.encode(item())
     whole = one.tokens(item(), None)
     assert (len(given.ids) < len(whole.ids)) == (answer_from == "focused")
-    nats, tokens = one.gold_loss(item())
-    assert nats > 0 and tokens == len(" Rome") + 1
+    gold, _ = one._both(item())
+    assert one.gold_losses([gold])[0] > 0 and gold.answer_tokens == len(" Rome") + 1
 
 
 def test_only_some_answers_are_written():

@@ -32,6 +32,7 @@ class EncodedItem:
 def encode_item(
     tokenizer: Any, item: FocusedItem, *, chat: bool, answer: str | None = None,
     max_length: int | None = None, spare: int = 0, truncate: str = "end",
+    end_token: int | None = None,
 ) -> EncodedItem:  # fmt: skip
     """Token ids of an item.
 
@@ -43,6 +44,7 @@ def encode_item(
         max_length: tokens of prompt, answer and `spare` together; a longer document is cut.
         spare: tokens left free for an answer to come.
         truncate: cut the document at its "end" or in its "middle".
+        end_token: put behind the prompt; None: nothing.
 
     Raises:
         ConfigError: a tokenizer without offsets, a template that changes the document.
@@ -66,6 +68,9 @@ def encode_item(
     for n in document:
         low, high = found["offset_mapping"][n]
         kept[n] = any(low < last and first < high for first, last in spans)
+    if end_token is not None:
+        found["input_ids"].append(end_token)
+        kept.append(True)
     wanted = _answer_ids(tokenizer, item, answer, chat)
     over = len(kept) + len(wanted) + spare - (max_length or 10**12)
     cut = set(_cut(document, over, truncate, item, max_length))
