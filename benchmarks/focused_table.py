@@ -39,7 +39,7 @@ from lcframework.scoring.distraction import gaps, heat_map, place_of
 from lcframework.scoring.paired import score_difference
 
 OUT = RESULTS / "focused"
-GPU = ("trainer=gpu", "model.dtype=bfloat16", "task.pass_tokens=16384", "task.test_tokens=131072")
+GPU = ("trainer=gpu", "model.dtype=bfloat16", "task.pass_tokens=8192", "task.test_tokens=65536")
 Answers = dict[str, dict[str, Any]]
 
 
@@ -240,13 +240,13 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--questions", type=Path, required=True)
     parser.add_argument("--passages", type=Path, required=True)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3, help="at most so many of each variant")
     parser.add_argument("--written", type=int, default=150, help="answers written of each task")
     parser.add_argument("--lr", type=float, default=5e-4, help="where nothing is tuned")
     parser.add_argument("--tune", action="store_true", help="choose the rate on the validation")
-    parser.add_argument("--rates", type=float, nargs="+", default=[2e-4, 5e-4, 1e-3, 2e-3])
-    parser.add_argument("--tune-steps", type=int, default=100)
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--tune-steps", type=int, default=60)
     parser.add_argument("--variants", nargs="+", default=[*THREE_SEEDS, *ONE_SEED],
                         choices=[*THREE_SEEDS, *ONE_SEED])  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="runs at the same time")
