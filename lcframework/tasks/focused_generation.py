@@ -180,6 +180,10 @@ class FocusedGeneration(GenerationTask):
     def _writes(self, item: FocusedItem) -> bool:
         return self.max_written is None or item.number < self.max_written
 
+    def on_test_start(self) -> None:
+        """Forget answers made ahead by an earlier test, perhaps with other weights."""
+        self._ahead = {}
+
     def test_step(self, batch: GenerationItem, batch_idx: int) -> dict[str, Any]:
         """The answer with the likelihood of the right one; None if it is there already."""
         if batch.key in self.skip:

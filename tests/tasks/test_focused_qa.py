@@ -62,16 +62,31 @@ def test_it_learns(tmp_path, original, which):
     assert last < 0.8 * first
 
 
-def test_both_steps_train_alike(tmp_path):
+def test_steps_train_alike(tmp_path):
     seen = []
-    for step in ("cached", "direct"):
+    for step in ("cached", "direct", "gather"):
         losses = Losses()
         pl.seed_everything(3, verbose=False)
         one = task(step=step)
         trainer(tmp_path, 3, [losses]).fit(one, datamodule=data(tmp_path))
         seen.append(losses.seen)
     # The first step is the same; after it the random state goes on alike, too.
+    assert seen[1] == seen[2]  # one rank
     torch.testing.assert_close(torch.tensor(seen[0]), torch.tensor(seen[1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_passes_of_many_sequences_train_like_passes_of_one(tmp_path, packing):
+    seen = []
+    for options in ({}, {"pass_tokens": 400, "packing": packing}):
+        losses = Losses()
+        pl.seed_everything(3, verbose=False)
+        one = task(dropout=0.0, view="removal", **options)
+        run = trainer(tmp_path, 3, [losses])
+        run.fit(one, datamodule=data(tmp_path))
+        found = [float(run.callback_metrics[f"val/{name}"]) for name in ("loss", "contrast")]
+        seen.append([*losses.seen, tuple(found)])
+    torch.testing.assert_close(torch.tensor(seen[0]), torch.tensor(seen[1]), rtol=1e-3, atol=1e-4)
 
 
 def test_a_resumed_run_repeats_the_unbroken_one(tmp_path):
@@ -213,7 +228,9 @@ def test_mask_token():
     assert ensure_mask_token(model, tokenizer) == (259, False)
 
 
-@pytest.mark.parametrize("step", ["cached", pytest.param("direct", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "step", ["cached", *(pytest.param(one, marks=pytest.mark.slow) for one in ("gather", "queue"))]
+)
 def test_two_ranks_train_like_one(tmp_path, step):
     """Lightning's DDP, two pools of 3: the same weights as one process with a pool of 6."""
     saved = []
@@ -232,3 +249,40 @@ def test_two_ranks_train_like_one(tmp_path, step):
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-5, msg=name)
     assert max(w.abs().max() for n, w in one.items() if "lora_B" in n) > 1e-3
+
+
+@pytest.mark.parametrize("view", ["mask", "hole", "removal", "compact"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_batches_answer_like_one_at_a_time(tmp_path, view, attention):
+    """Written answers, their lengths, and the likelihood of the right ones."""
+    rows = []
+    for tokens in (None, 3000):
+        pl.seed_everything(1, verbose=False)
+        one = FocusedGeneration(
+            llm(attention=attention), "never", answer_from="focused", view=view, max_written=11,
+            test_tokens=tokens,
+        )  # fmt: skip
+        report = GenerationReport(tmp_path / str(tokens))
+        given = data(tmp_path, 12)  # the questions from 10 on are longer
+        trainer(tmp_path, callbacks=[report]).test(one, datamodule=given, verbose=False)
+        rows.append(sorted(report.rows, key=lambda row: row["key"]))
+    lone, many = rows
+    assert len(lone) == len(many) == 12 and sum(row["answer"] is None for row in many) == 1
+    assert len({row["prompt_tokens"] for row in many}) > 1  # so that there was padding
+    for first, second in zip(lone, many, strict=True):
+        for name in ("key", "answer", "new_tokens", "prompt_tokens", "truncated", "not_run"):
+            assert first[name] == second[name], name
+        assert second["gold_nats"] == pytest.approx(first["gold_nats"], rel=1e-4)
+
+
+def test_answers_that_are_there_are_not_made_again_in_batches(tmp_path):
+    one = FocusedGeneration(llm(), "never", max_written=0, test_tokens=500)
+    seen = []
+    one.gold_losses = lambda views: seen.extend(views) or [1.0] * len(views)  # type: ignore[method-assign]
+    trainer(tmp_path, callbacks=[GenerationReport(tmp_path / "a")], limit_test_batches=4).test(
+        one, datamodule=data(tmp_path), verbose=False
+    )
+    assert len(seen) == 9  # nine are made ahead, four are kept
+    again = GenerationReport(tmp_path / "a")
+    trainer(tmp_path, callbacks=[again]).test(one, datamodule=data(tmp_path), verbose=False)
+    assert len(seen) == 9 + 5 and len(again.rows) == 9
