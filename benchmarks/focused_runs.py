@@ -73,7 +73,7 @@ def planned(given: Any, rates: dict[str, float]) -> list[Run]:
     for seed in (1, 2, 3)[: given.seeds]:
         for variant in (*THREE_SEEDS, *(ONE_SEED if seed == 1 else ())):
             if variant in given.variants:
-                steps = given.steps * (EQUAL_COMPUTE if variant == LONG else 1)
+                steps = round(given.steps * (given.equal_compute if variant == LONG else 1))
                 rate = rates["full" if variant in CONTRASTIVE else VANILLA]
                 found.append(Run(variant, seed, rate, steps))
     # All seeds of the four compared in earnest before the variants of one seed.

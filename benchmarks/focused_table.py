@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from focused_runs import (
+    EQUAL_COMPUTE,
     LONG,
     ONE_SEED,
     THREE_SEEDS,
@@ -247,6 +248,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tune", action="store_true", help="choose the rate on the validation")
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
     parser.add_argument("--tune-steps", type=int, default=60)
+    parser.add_argument("--equal-compute", type=float, default=EQUAL_COMPUTE,
+                        help="steps of vanilla training that cost one of the method")  # fmt: skip
     parser.add_argument("--variants", nargs="+", default=[*THREE_SEEDS, *ONE_SEED],
                         choices=[*THREE_SEEDS, *ONE_SEED])  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="runs at the same time")

@@ -91,6 +91,7 @@ class FocusedQATask(FocusedGeneration):
         self.step, self.clip = step, clip
         self.train_passes = Passes(pass_tokens, packing)
         self.queue = PairQueue(queue_size) if step == "queue" else None
+        self._seed: int | None = None
         self._adapted: list[Any] = []  # in a list: PEFT's wrapper is no second owner of the weights
         if lora is None:
             self.model.requires_grad_(True)
@@ -168,12 +169,17 @@ class FocusedQATask(FocusedGeneration):
                 "Focused Learning clips gradients by hand, which trainer.precision=16-mixed "
                 "scales: choose bf16-mixed, bf16-true or 32-true."
             )
+        self._seed = torch.initial_seed() if self._seed is None else self._seed
         self.network.train()
 
     def training_step(self, batch: FocusedBatch, batch_idx: int) -> None:
         """One optimizer step over the pool."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
+        # Dropout is drawn from the step's number: loaders draw from the same stream, and a resumed
+        # run begins more of them.
+        assert self._seed is not None
+        torch.manual_seed((self._seed + 1_000_003 * self.global_step + self.global_rank) % 2**63)
         pairs = [self.pair(item) for item in batch.items]
         losses = self._gradients(pairs)
         self._stop_if_not_finite(losses, batch)
@@ -280,7 +286,7 @@ class FocusedQATask(FocusedGeneration):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep trained weights only, and which model they belong to."""
         checkpoint["state_dict"] = self._trained()
-        checkpoint["focused_base"] = self._base
+        checkpoint["focused_base"], checkpoint["focused_seed"] = self._base, self._seed
         if self.queue is not None:
             checkpoint["focused_queue"] = self.queue.state_dict()
 
@@ -305,5 +311,6 @@ class FocusedQATask(FocusedGeneration):
                 f"The checkpoint trains other weights than this run ({len(differing)} differ, such "
                 f"as {differing[0]}): restore task.lora and task.view, or choose another ckpt_path."
             )
+        self._seed = checkpoint.get("focused_seed")
         if self.queue is not None:
             self.queue.load_state_dict(checkpoint.get("focused_queue", {}))
