@@ -46,9 +46,10 @@ def write_world(folder: Path) -> None:
     """Questions with their gold page, and the pages that distractors are drawn from."""
     pages = [(name, thing) for name in NAMES for thing in THINGS]
     random.Random(0).shuffle(pages)
-    with (folder / "questions.jsonl").open("w") as questions, (
-        folder / "passages.jsonl"
-    ).open("w") as passages:
+    with (
+        (folder / "questions.jsonl").open("w") as questions,
+        (folder / "passages.jsonl").open("w") as passages,
+    ):
         for number, (name, thing) in enumerate(pages):
             page = {"title": f"page{number}", "text": f"{name}:{thing}"}
             # A page with an answer is no distractor. That the name counts as one keeps pages that
@@ -60,7 +61,9 @@ def write_world(folder: Path) -> None:
     (folder / "prompt.jinja").write_text("{{ document }}\n? {{ question }} =")
 
 
-def batch(tokenizer: PreTrainedTokenizerFast, documents: int, draw: torch.Generator) -> torch.Tensor:
+def batch(
+    tokenizer: PreTrainedTokenizerFast, documents: int, draw: torch.Generator
+) -> torch.Tensor:
     """Token ids of `BATCH` prompts with their answers, laid out as NQd's."""
     of = tokenizer.convert_tokens_to_ids
     things = len(THINGS)

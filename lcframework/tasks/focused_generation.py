@@ -153,9 +153,7 @@ class FocusedGeneration(GenerationTask):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             found = network(views, answer_loss=True).nll_S
         assert found is not None
-        return [
-            nats / view.answer_tokens for nats, view in zip(found.tolist(), views, strict=True)
-        ]
+        return [nats / view.answer_tokens for nats, view in zip(found.tolist(), views, strict=True)]
 
     def written(
         self, items: Sequence[FocusedItem], given: Sequence[ViewInput]

@@ -61,6 +61,7 @@ class Weights:
         if not any(terms):
             raise ValueError("every weight is 0: there is nothing to train")
 
+
 def ranks() -> int:
     """Number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1

@@ -270,9 +270,7 @@ class FocusedQATask(FocusedGeneration):
         if self._adapted and trainer.is_global_zero and not trainer.fast_dev_run:
             folder = Path(trainer.default_root_dir) / "adapter"
             end = None if self.end_id is None else self.tokenizer.convert_ids_to_tokens(self.end_id)
-            save_adapter(
-                folder, self._adapted[0], self.tokenizer, self._base, self.new_token, end
-            )
+            save_adapter(folder, self._adapted[0], self.tokenizer, self._base, self.new_token, end)
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule from the recipe."""

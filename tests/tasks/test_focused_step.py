@@ -228,9 +228,7 @@ def test_two_processes_equal_one_and_synchronise_once(tmp_path):
         gradients(direct_step, net, pairs(4)[n : n + 2], Weights(contrast=0.7, original=0.0))[1]
         for n in (0, 2)
     ]
-    alone = {
-        name: terms.get(name, 0) + (halves[0][name] + halves[1][name]) / 2 for name in whole
-    }
+    alone = {name: terms.get(name, 0) + (halves[0][name] + halves[1][name]) / 2 for name in whole}
     for name in STEPS:
         found = torch.load(tmp_path / f"{name}.pt", weights_only=True)
         assert found["syncs"] == 1
@@ -241,7 +239,9 @@ def test_two_processes_equal_one_and_synchronise_once(tmp_path):
         for key, one in wanted.items():
             torch.testing.assert_close(found["gradients"][key], one, **bound, msg=f"{name} {key}")
     key = next(name for name in whole if "lora_B" in name)
-    assert not torch.allclose(whole[key], alone[key]) and not torch.allclose(whole[key], queued[key])
+    assert not torch.allclose(whole[key], alone[key]) and not torch.allclose(
+        whole[key], queued[key]
+    )
 
 
 def test_the_queue_is_more_negatives():
