@@ -1,10 +1,10 @@
-"""One training step of Focused Learning: the cached step, a sequence at a time and several at a
-time, against the direct one and against a plain loop that accumulates (both views of a pair in turn,
+"""One training step of Focused Learning: the cached step, one sequence and several at a time,
+against the direct one and against a plain loop that accumulates (both views of a pair in turn,
 logits of every position, no pool, so no contrastive loss), as TRL's SFTTrainer does it. Samples per
 second, and on a GPU the peak memory.
 
 Run: python benchmarks/focused_step.py --model smollm2 --tokens 2048 --pool 8 --device cuda
-     --quick: a random model of a few layers and short sequences, to see that it runs; writes nothing
+     --quick: a random model of a few layers and short sequences, to see that it runs
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The comparison of Focused Learning's variants on NQd, one command: tunes the learning rate on the
 validation split, trains every variant and seed, several at a time on one device, then compares each
-with vanilla fine-tuning at equal steps and at equal compute, question by question, averaged over the
-seeds that both have.
+with vanilla fine-tuning at equal steps and at equal compute, question by question, averaged over
+the seeds that both have.
 
 Run: python benchmarks/focused_table.py --questions nqd_oracle.jsonl.xz \
         --passages nqd_passages.jsonl.xz --gpu --tune --minutes 9

@@ -2,14 +2,15 @@
 facts well and is distracted by many.
 
 A document says who has what, one word a fact: "Document [1](Title: page7) anna:lamp". The question
-is a name, the answer the thing. The base model, of 0.3 million parameters, is trained here on one to
-three documents, from facts drawn anew for every step, so that it can read; ten documents are more
+is a name, the answer the thing. The base model, of less than half a million parameters, is trained
+here on one to three documents, from facts drawn anew for every step, so that it can read; ten documents are more
 than it has seen. Fine-tuning for those is what the demonstration compares.
 
 Run: python scripts/demo_focused.py FOLDER
 Writes FOLDER/questions.jsonl, passages.jsonl, prompt.jinja and base/ (model and tokenizer).
 """
 
+# ruff: noqa: T201
 import argparse
 import json
 import random

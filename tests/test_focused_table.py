@@ -1,4 +1,4 @@
-"""The comparison of Focused Learning's variants: which runs, which differences, and all of it once."""
+"""The comparison of Focused Learning's variants: which runs, which differences, all of it."""
 
 import json
 import sys

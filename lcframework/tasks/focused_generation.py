@@ -192,10 +192,7 @@ class FocusedGeneration(GenerationTask):
                 self._answer_ahead(self.passes, batch)
             return {"answer": self._ahead.pop(batch.key)}
         gold, given = self._both(batch)
-        if self._writes(batch):
-            answer = self(batch)
-        else:
-            answer = _unwritten(given)
+        answer = self(batch) if self._writes(batch) else _unwritten(given)
         return {"answer": replace(answer, more={"gold_nats": self.gold_losses([gold])[0]})}
 
     def _answer_ahead(self, passes: Passes, first: FocusedItem) -> None:

@@ -13,8 +13,8 @@ from lcframework.data.retrieval.rule import Retrieval
 from lcframework.errors import CheckpointError, ConfigError, DataError
 from lcframework.models.focused.lora import LoRA, ensure_mask_token, load_adapted
 from lcframework.tasks.focused_generation import FocusedGeneration
-from lcframework.tasks.focused_qa import FocusedQATask
 from lcframework.tasks.focused_pool import Weights
+from lcframework.tasks.focused_qa import FocusedQATask
 from lcframework.tasks.optimizers import WarmupCosineAdamW
 
 

@@ -99,8 +99,8 @@ def as_one_row(
     """(1, T) inputs with the views one after the other.
 
     FlashAttention gets no mask: transformers finds the borders where positions start again, and
-    takes the kernel for sequences of various lengths. The others get the mask itself, block-diagonal
-    and causal: (1, 1, T, T), or a BlockMask.
+    takes the kernel for sequences of various lengths. The others get the mask itself, block
+    diagonal and causal: (1, 1, T, T), or a BlockMask.
 
     Args:
         views: the sequences.
