@@ -3,8 +3,8 @@ facts well and is distracted by many.
 
 A document says who has what, one word a fact: "Document [1](Title: page7) anna:lamp". The question
 is a name, the answer the thing. The base model, of less than half a million parameters, is trained
-here on one to three documents, from facts drawn anew for every step, so that it can read; ten documents are more
-than it has seen. Fine-tuning for those is what the demonstration compares.
+here on one to three documents, from facts drawn anew for every step, so that it can read; ten
+documents are more than it has seen. Fine-tuning for those is what the demonstration compares.
 
 Run: python scripts/demo_focused.py FOLDER
 Writes FOLDER/questions.jsonl, passages.jsonl, prompt.jinja and base/ (model and tokenizer).
