@@ -2,8 +2,9 @@
 # make test         install what the tests need and run them
 # make demo-circuits  what threshold circuits say about Llama, Qwen, ESM-2 and LC-PLM
 # make demo-squeezed  ask a long document questions; DEMO_MODEL=gemma3-270m: 30k tokens
+# make demo-focused  fine-tune a small model to ignore distractors, beside plain fine-tuning
 # make docs         build the documentation site into site/
-.PHONY: help setup setup-dev quickstart demo-circuits demo-squeezed lint test test-all bench docs clean
+.PHONY: help setup setup-dev quickstart demo-circuits demo-squeezed demo-focused lint test test-all bench docs clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -33,6 +34,9 @@ demo-circuits: $(VENV)/.base
 DEMO_MODEL ?= smollm2
 demo-squeezed: $(VENV)/.base
 	@bash scripts/demo_squeezed.sh $(BIN) $(DEMO_MODEL)
+
+demo-focused: $(VENV)/.base
+	@bash scripts/demo_focused.sh $(BIN)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 def chunked_cross_entropy(
     hidden_TD: Tensor, labels_T: Tensor, head: Callable[[Tensor], Tensor],
-    softcap: float | None = None, chunk: int = 256,
+    softcap: float | None = None, chunk: int = 256, reduction: str = "sum",
 ) -> Tensor:  # fmt: skip
-    """Sum of the cross-entropies in nats.
+    """The cross-entropies in nats, or their sum.
 
     A chunk's logits live only while it is computed; the backward pass computes them again. Memory
     is `chunk` x V instead of T x V.
@@ -26,9 +26,10 @@ def chunked_cross_entropy(
         head: hidden states to logits.
         softcap: logits become softcap tanh(logits / softcap) (Gemma).
         chunk: positions at a time.
+        reduction: "sum" or "none".
 
     Returns:
-        () float32, or float64 for float64 logits.
+        () or (T,) float32, or float64 for float64 logits.
     """
 
     def part(hidden: Tensor, labels: Tensor) -> Tensor:
@@ -36,10 +37,11 @@ def chunked_cross_entropy(
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if softcap is not None:
             logits = softcap * torch.tanh(logits / softcap)
-        return F.cross_entropy(logits, labels, reduction="sum")
+        return F.cross_entropy(logits, labels, reduction="none")
 
-    total = hidden_TD.new_zeros((), dtype=torch.promote_types(hidden_TD.dtype, torch.float32))
+    found = [hidden_TD.new_zeros(0, dtype=torch.promote_types(hidden_TD.dtype, torch.float32))]
     for start in range(0, len(labels_T), chunk):
         place = slice(start, start + chunk)
-        total = total + checkpoint(part, hidden_TD[place], labels_T[place], use_reentrant=False)
-    return total
+        found.append(checkpoint(part, hidden_TD[place], labels_T[place], use_reentrant=False))
+    losses_T = torch.cat(found)
+    return losses_T if reduction == "none" else losses_T.sum()

@@ -1,10 +1,11 @@
 """Symmetric InfoNCE over pairs of views (CLIP's form, arXiv 2103.00020, Fig. 3; Focused Learning,
 arXiv 2411.05928).
 
-Shape letters: B pairs in the pool, D width.
+Shape letters: B pairs in the pool, Q pairs of earlier steps, D width.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,9 +15,24 @@ MAX_SCALE = 100.0
 """Upper end of exp(log_scale), as in CLIP."""
 
 
+class Negatives(NamedTuple):
+    """Pairs that are negatives only (He et al., arXiv 1911.05722: a queue of past embeddings).
+
+    Attributes:
+        original_QD: embeddings of their original views, negatives of focused ones.
+        focused_QD: of their focused views, negatives of original ones.
+        excluded_BQ: bool, where one is no negative of a pair of the pool (the same question).
+    """
+
+    original_QD: Tensor
+    focused_QD: Tensor
+    excluded_BQ: Tensor
+
+
 def info_nce(
-    original_BD: Tensor, focused_BD: Tensor, log_scale: Tensor, excluded_BB: Tensor | None = None
-) -> Tensor:
+    original_BD: Tensor, focused_BD: Tensor, log_scale: Tensor, excluded_BB: Tensor | None = None,
+    more: Negatives | None = None,
+) -> Tensor:  # fmt: skip
     """0.5 [CE(s, i) + CE(s^T, i)] with s_ij = exp(log_scale) cos(original_i, focused_j).
 
     Args:
@@ -25,6 +41,7 @@ def info_nce(
         log_scale: () logarithm of the inverse temperature; learnt.
         excluded_BB: bool, symmetric, where pair j is no negative of pair i (the same question); the
             diagonal is ignored.
+        more: negatives from outside of the pool.
 
     Returns:
         () mean in nats over the pairs that have a negative. A pair without one would add 0 with no
@@ -39,14 +56,24 @@ def info_nce(
     eye_BB = torch.eye(pairs, dtype=torch.bool, device=original_BD.device)
     barred_BB = torch.zeros_like(eye_BB) if excluded_BB is None else excluded_BB & ~eye_BB
     rows_B = (~(barred_BB | eye_BB)).any(1)
+    if more is not None:
+        rows_B = rows_B | (~more.excluded_BQ).any(1)
     if not rows_B.any():
         raise ValueError("no pair has a negative: the contrastive loss would be 0")
-    cosine_BB = F.normalize(original_BD, dim=-1) @ F.normalize(focused_BD, dim=-1).T
-    scores_BB = (log_scale.exp() * cosine_BB).masked_fill(barred_BB, -torch.inf)
-    target_B = torch.arange(pairs, device=scores_BB.device)[rows_B]
+    originals, focused = F.normalize(original_BD, dim=-1), F.normalize(focused_BD, dim=-1)
+    scale = log_scale.exp()
+    there = (scale * originals @ focused.T).masked_fill(barred_BB, -torch.inf)
+    back = there.T
+    if more is not None:
+        past = [F.normalize(one, dim=-1).T for one in (more.focused_QD, more.original_QD)]
+        sides = ((there, originals, past[0]), (back, focused, past[1]))
+        there, back = (
+            torch.cat([own, (scale * rows @ old).masked_fill(more.excluded_BQ, -torch.inf)], 1)
+            for own, rows, old in sides
+        )
+    target_B = torch.arange(pairs, device=there.device)[rows_B]
     return 0.5 * (
-        F.cross_entropy(scores_BB[rows_B], target_B)
-        + F.cross_entropy(scores_BB.T[rows_B], target_B)
+        F.cross_entropy(there[rows_B], target_B) + F.cross_entropy(back[rows_B], target_B)
     )
 
 

@@ -17,20 +17,14 @@ from torchmetrics import MeanMetric
 from lcframework.data.focused.item import FocusedItem
 from lcframework.data.focused.pools import FocusedBatch
 from lcframework.errors import CheckpointError, ConfigError, NonFiniteLossError
-from lcframework.models.focused.lora import LoRA, base_identity, save_adapter
+from lcframework.models.focused.layout import Passes, check_packing
+from lcframework.models.focused.lora import FOCUS, LoRA, base_identity, save_adapter
 from lcframework.models.focused.network import SCALE_INIT, TwoViewNetwork
 from lcframework.models.focused.views import focused_view, original_view
 from lcframework.ops.info_nce import MAX_SCALE
 from lcframework.tasks.focused_generation import FocusedGeneration
-from lcframework.tasks.focused_step import (
-    STEPS,
-    Pair,
-    StepLosses,
-    Weights,
-    cached_step,
-    contrastive,
-    direct_step,
-)
+from lcframework.tasks.focused_pool import Pair, PairQueue, Weights, contrastive
+from lcframework.tasks.focused_step import STEPS, StepLosses, cached_step, direct_step
 from lcframework.tasks.optimizers import WarmupCosineAdamW
 
 
@@ -53,9 +47,13 @@ class FocusedQATask(FocusedGeneration):
         optimizer: recipe for optimizer and schedule.
         lora: adapters to train; None: the whole model.
         weights: of the loss's terms; None: answer loss and contrastive loss, 1 each.
-        step: "cached" (memory of one sequence, one more forward pass) or "direct" (memory of the
-            whole pool); equal gradients.
-        pooling: see `TwoViewNetwork`.
+        step: see `focused_step.STEPS`.
+        queue_size: pairs of earlier steps that step "queue" holds.
+        pass_tokens: so many tokens go through the model together in training, padding included;
+            None: one sequence at a time.
+        packing: pack the sequences of a pass into one row instead of padding them.
+        pooling: see `TwoViewNetwork`; "special_token" puts `end_token` behind every prompt, a new
+            "<focus>" if none is named, and trains its embedding.
         projection: see `TwoViewNetwork`.
         scale_init: see `TwoViewNetwork`.
         clip: largest norm of the gradient; None: no clipping.
@@ -75,28 +73,36 @@ class FocusedQATask(FocusedGeneration):
     def __init__(
         self, model: tuple[Any, Any], optimizer: WarmupCosineAdamW | None = None,
         lora: LoRA | None = None, weights: Weights | None = None, step: str = "cached",
+        queue_size: int = 256, pass_tokens: int | None = None, packing: bool = False,
         pooling: str = "last_prompt", projection: int | None = None,
         scale_init: float = SCALE_INIT, clip: float | None = 1.0,
         gradient_checkpointing: bool = False, **settings: Any,
     ) -> None:  # fmt: skip
         self._base = base_identity(*model)
         self.weights = weights or Weights()
+        if pooling == "special_token":
+            settings["end_token"] = settings.get("end_token") or FOCUS
         super().__init__(model, **settings)
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds what is trained
         if step not in STEPS:
-            raise ConfigError(f"task.step={step!r} is unknown: choose one of {tuple(STEPS)}.")
+            raise ConfigError(f"task.step={step!r} is unknown: choose one of {STEPS}.")
         self.optimizer_recipe = optimizer or WarmupCosineAdamW(lr=2e-4)
         self.step, self.clip = step, clip
+        self.train_passes = Passes(pass_tokens, packing)
+        self.queue = PairQueue(queue_size) if step == "queue" else None
+        self._seed: int | None = None
         self._adapted: list[Any] = []  # in a list: PEFT's wrapper is no second owner of the weights
         if lora is None:
             self.model.requires_grad_(True)
         else:
-            self._adapted.append(lora.attach(self.model, self.mask_id if self.new_token else None))
+            self._adapted.append(lora.attach(self.model, self._new_rows()))
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             self.model.enable_input_require_grads()
-        self.network = TwoViewNetwork(self.model, pooling, projection, scale_init)
+        if packing:
+            check_packing(self.model, self.view if self.needs_mask() else "mask")
+        self.network = TwoViewNetwork(self.model, pooling, projection, scale_init, packing)
         if not self.weights.contrast:
             self.network.log_scale.requires_grad_(False)
             self.network.projection.requires_grad_(False)
@@ -104,6 +110,35 @@ class FocusedQATask(FocusedGeneration):
         self.tokens_seen: Tensor
         self.register_buffer("tokens_seen", torch.zeros((), dtype=torch.float64))
         self.val_loss, self.val_contrast = MeanMetric(), MeanMetric()
+
+    def _new_rows(self) -> list[int]:
+        """Tokens whose embeddings are trained beside the adapters."""
+        rows = {self.mask_id} if self.new_token else set()
+        return sorted(rows | ({self.end_id} if self.end_id is not None else set()))  # type: ignore[arg-type]
+
+    def configure_callbacks(self) -> list[Any]:
+        """None; the first hook of a fit, so the place to refuse what Lightning would refuse next.
+
+        Raises:
+            ConfigError: the trainer clips or accumulates.
+        """
+        trainer = self._trainer
+        if trainer is None or trainer.state.fn != "fit":
+            return []
+        given = {
+            "gradient_clip_val": (trainer.gradient_clip_val, "null", "task.clip clips"),
+            "accumulate_grad_batches": (
+                trainer.accumulate_grad_batches, "1", "data.pool_size is the accumulation: the "
+                "pairs of a step share their negatives, which accumulated batches do not",
+            ),
+        }  # fmt: skip
+        for name, (value, cure, why) in given.items():
+            if value not in (None, 0, 1) or (name == "gradient_clip_val" and value):
+                raise ConfigError(
+                    f"trainer.{name}={value}: this task optimises by hand. Set trainer.{name}="
+                    f"{cure}; {why}."
+                )
+        return []
 
     def needs_mask(self) -> bool:
         """Whether the focused view is used at all."""
@@ -134,12 +169,17 @@ class FocusedQATask(FocusedGeneration):
                 "Focused Learning clips gradients by hand, which trainer.precision=16-mixed "
                 "scales: choose bf16-mixed, bf16-true or 32-true."
             )
+        self._seed = torch.initial_seed() if self._seed is None else self._seed
         self.network.train()
 
     def training_step(self, batch: FocusedBatch, batch_idx: int) -> None:
         """One optimizer step over the pool."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
+        # Dropout is drawn from the step's number: loaders draw from the same stream, and a resumed
+        # run begins more of them.
+        assert self._seed is not None
+        torch.manual_seed((self._seed + 1_000_003 * self.global_step + self.global_rank) % 2**63)
         pairs = [self.pair(item) for item in batch.items]
         losses = self._gradients(pairs)
         self._stop_if_not_finite(losses, batch)
@@ -158,11 +198,12 @@ class FocusedQATask(FocusedGeneration):
         self._log(losses, norm, rate, len(batch))
 
     def _gradients(self, pairs: Sequence[Pair]) -> StepLosses:
-        if self.step == "direct":
-            return direct_step(self.network, pairs, self.weights, self.manual_backward)
+        common = (self.network, pairs, self.weights, self.manual_backward, self.train_passes)
+        if self.step != "cached":
+            return direct_step(*common, gather=self.step != "direct", queue=self.queue)
         wrapped: Any = self.trainer.strategy.model
         options = {"no_sync": wrapped.no_sync} if hasattr(wrapped, "no_sync") else {}
-        return cached_step(self.network, pairs, self.weights, self.manual_backward, **options)
+        return cached_step(*common, **options)
 
     def _log(self, losses: StepLosses, norm: Tensor, rate: float, size: int) -> None:
         shown = next(one for one in _terms(losses) if one is not None)
@@ -196,18 +237,24 @@ class FocusedQATask(FocusedGeneration):
 
     def validation_step(self, batch: FocusedBatch, batch_idx: int) -> None:
         """Accumulate the answer loss per token and the contrastive loss per pool."""
-        rows: dict[str, list[Tensor]] = {"original": [], "focused": []}
         pairs = [self.pair(item) for item in batch.items]
-        for pair in pairs:
-            embedding, loss, _ = self.network(pair.original, answer_loss=True)
+        rows, losses = self._embedded(pairs, "original")
+        for pair, loss in zip(pairs, losses, strict=True):
             self.val_loss.update(loss / pair.original.answer_tokens, pair.original.answer_tokens)
-            if self.weights.contrast and len(pairs) > 1:
-                rows["original"].append(embedding)
-                rows["focused"].append(self.network(pair.focused, answer_loss=False)[0])
-        if rows["focused"]:
-            both = [torch.stack(rows[side]) for side in ("original", "focused")]
-            value, _ = contrastive(both[0], both[1], self.network.log_scale, pairs, self.weights)
+        if self.weights.contrast and len(pairs) > 1:
+            focused, _ = self._embedded(pairs, "focused")
+            value, _ = contrastive(rows, focused, self.network.log_scale, pairs, self.weights)
             self.val_contrast.update(value)
+
+    def _embedded(self, pairs: Sequence[Pair], side: str) -> tuple[Tensor, Tensor]:
+        """Embeddings of one side, and the losses of its answers."""
+        views = [getattr(pair, side) for pair in pairs]
+        found: list[tuple[int, Tensor, Tensor]] = []
+        for group in self.train_passes.groups([len(view.ids_N) for view in views]):
+            embedding, nll, _ = self.network([views[n] for n in group], answer_loss=True)
+            found += zip(group, embedding, nll, strict=True)
+        found.sort(key=lambda one: one[0])
+        return torch.stack([one[1] for one in found]), torch.stack([one[2] for one in found])
 
     def on_validation_epoch_end(self) -> None:
         """Log the values of the whole split."""
@@ -222,7 +269,8 @@ class FocusedQATask(FocusedGeneration):
         trainer: Any = self.trainer
         if self._adapted and trainer.is_global_zero and not trainer.fast_dev_run:
             folder = Path(trainer.default_root_dir) / "adapter"
-            save_adapter(folder, self._adapted[0], self.tokenizer, self._base, self.new_token)
+            end = None if self.end_id is None else self.tokenizer.convert_ids_to_tokens(self.end_id)
+            save_adapter(folder, self._adapted[0], self.tokenizer, self._base, self.new_token, end)
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule from the recipe."""
@@ -236,7 +284,9 @@ class FocusedQATask(FocusedGeneration):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep trained weights only, and which model they belong to."""
         checkpoint["state_dict"] = self._trained()
-        checkpoint["focused_base"] = self._base
+        checkpoint["focused_base"], checkpoint["focused_seed"] = self._base, self._seed
+        if self.queue is not None:
+            checkpoint["focused_queue"] = self.queue.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another base model or of other adapters.
@@ -259,3 +309,6 @@ class FocusedQATask(FocusedGeneration):
                 f"The checkpoint trains other weights than this run ({len(differing)} differ, such "
                 f"as {differing[0]}): restore task.lora and task.view, or choose another ckpt_path."
             )
+        self._seed = checkpoint.get("focused_seed")
+        if self.queue is not None:
+            self.queue.load_state_dict(checkpoint.get("focused_queue", {}))

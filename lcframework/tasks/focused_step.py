@@ -1,4 +1,4 @@
-"""A step's gradients over a pool of pairs, in the memory of the pool or of one sequence.
+"""A step's gradients over a pool of pairs, in the memory of the pool or of one pass.
 
 The contrastive loss couples all pairs of a step, so plain gradient accumulation changes it: with
 one pair at a time it is 0. Gradient caching (Gao et al., arXiv 2101.06983; luyug/GradCache) runs
@@ -14,60 +14,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
-from lcframework.errors import DataError
-from lcframework.models.focused.network import TwoViewNetwork
-from lcframework.models.focused.views import View
-from lcframework.ops.info_nce import info_nce
+from lcframework.models.focused.layout import Passes
+from lcframework.models.focused.network import Embedded, TwoViewNetwork
+from lcframework.tasks.focused_pool import (
+    Pair,
+    PairQueue,
+    Weights,
+    contrastive,
+    gathered,
+    ranks,
+)
 
+STEPS = ("cached", "direct", "gather", "queue")
+"""How a step is computed:
+
+- cached: gradient caching, the pools of all ranks are one; the memory of one pass.
+- direct: one graph over this rank's pool; other ranks' pairs are no negatives.
+- gather: the same with the pools of all ranks as one.
+- queue: gather, and the pairs of earlier steps are negatives too.
+"""
 Backward = Callable[[Tensor], Any]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two views of one prompt.
-
-    Attributes:
-        original: the whole prompt and the answer.
-        focused: without what retrieval dropped.
-        question: hash of the question; pairs of the same are no negatives of each other.
-        document: hash of the document.
-        contrast: whether the pair takes part in the contrastive loss.
-    """
-
-    original: View
-    focused: View
-    question: int
-    document: int
-    contrast: bool = True
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Which terms the loss has.
-
-    Attributes:
-        contrast: lambda of L = L_CLM + lambda L_Contra; 0: no contrastive term.
-        original: weight of the answer loss on the original view.
-        focused: weight of the answer loss on the focused view (augmentation).
-        consistency: weight of KL(focused || original), mean over the answer's tokens, the focused
-            view without gradient: another way to draw the views together, with no pool.
-        same_document: whether pairs about the same document are negatives of each other.
-    """
-
-    contrast: float = 1.0
-    original: float = 1.0
-    focused: float = 0.0
-    consistency: float = 0.0
-    same_document: bool = True
-
-    def __post_init__(self) -> None:
-        terms = (self.contrast, self.original, self.focused, self.consistency)
-        if min(terms) < 0:
-            raise ValueError("weights of the loss must be 0 or more")
-        if not any(terms):
-            raise ValueError("every weight is 0: there is nothing to train")
 
 
 @dataclass(frozen=True)
@@ -91,64 +59,153 @@ class StepLosses:
     answer_tokens: int
 
 
-def ranks() -> int:
-    """Number of processes."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+class _Plan:
+    """The passes of a step: which views go through the model together, and what is wanted of them.
 
-
-def gathered(local: Tensor) -> Tensor:
-    """The tensors of all ranks one after the other, without gradient."""
-    if ranks() == 1:
-        return local
-    parts = [torch.empty_like(local) for _ in range(ranks())]
-    distributed.all_gather(parts, local.contiguous())
-    return torch.cat(parts)
-
-
-def contrastive(
-    original_BE: Tensor, focused_BE: Tensor, log_scale: Tensor, pairs: Sequence[Pair],
-    weights: Weights,
-) -> tuple[Tensor, float]:  # fmt: skip
-    """The contrastive loss over the pools of all ranks.
-
-    Other ranks' embeddings carry no gradient here; they get theirs on their own rank, where the
-    same loss is computed. DDP then averages over ranks, so the caller scales by their number.
-
-    Returns:
-        The loss, and the mean number of negatives of the pairs that have one.
-
-    Raises:
-        DataError: no pair of any rank has a negative.
+    The original views come last: the last backward pass is the one that synchronises, and theirs
+    reaches every trained parameter.
     """
-    device = original_BE.device
-    about = torch.tensor(
-        [[one.question, one.document, int(one.contrast)] for one in pairs], device=device
-    )
-    about, size = gathered(about), len(pairs)
-    sides = []
-    for own in (original_BE, focused_BE):
-        parts = list(gathered(own.detach()).split(size))
-        parts[distributed.get_rank() if ranks() > 1 else 0] = own
-        sides.append(torch.cat(parts))
-    takes = about[:, 2].bool()
-    question, document = about[takes, 0], about[takes, 1]
-    excluded = question[:, None] == question[None]
-    if not weights.same_document:
-        excluded |= document[:, None] == document[None]
-    count = (~excluded).sum(1)
-    if not (count > 0).any():
-        raise DataError(
-            f"No pair of a batch of {len(about)} has a negative: all are of one question, or left "
-            "out of the contrastive loss. Give a larger data.pool_size, or see "
-            "data.retrieval.on_miss."
-        )
-    loss = info_nce(sides[0][takes], sides[1][takes], log_scale, excluded)
-    return loss, float(count[count > 0].float().mean())
+
+    def __init__(self, pairs: Sequence[Pair], weights: Weights, passes: Passes) -> None:
+        self.pairs, self.weights = pairs, weights
+        both = weights.contrast > 0
+        wanted = {
+            "focused": both or weights.focused > 0,
+            "original": both or weights.original > 0 or weights.consistency > 0,
+        }
+        self.clm = {"focused": weights.focused, "original": weights.original}
+        self.passes = [
+            (side, group)
+            for side in wanted
+            if wanted[side]
+            for group in passes.groups([len(getattr(one, side).ids_N) for one in pairs])
+        ]
+
+    def teachers(
+        self, network: TwoViewNetwork, side: str, group: Sequence[int]
+    ) -> list[Tensor] | None:
+        """What the original views are drawn to by the consistency term."""
+        if side != "original" or not self.weights.consistency:
+            return None
+        return network.answer_log_probabilities([self.pairs[n].focused for n in group])
+
+    def run(
+        self, network: TwoViewNetwork, side: str, group: Sequence[int], embed: bool = False,
+        teachers: Sequence[Tensor] | None = None,
+    ) -> Embedded:  # fmt: skip
+        """One pass; `embed`: for the embeddings alone."""
+        views = [getattr(self.pairs[n], side) for n in group]
+        return network(views, self.clm[side] > 0 and not embed, teachers)
 
 
-def _token_count(pairs: Sequence[Pair], device: torch.device) -> int:
-    return int(gathered(torch.tensor([sum(p.original.answer_tokens for p in pairs)], device=device))
-               .sum())  # fmt: skip
+def direct_step(
+    network: TwoViewNetwork, pairs: Sequence[Pair], weights: Weights, backward: Backward,
+    passes: Passes | None = None, gather: bool = False, queue: PairQueue | None = None,
+) -> StepLosses:  # fmt: skip
+    """Every sequence's graph at once and one backward pass: the reference of `cached_step`, in the
+    memory of the whole pool.
+
+    Args:
+        network: the model.
+        pairs: of this rank, as many as on every other.
+        weights: of the terms.
+        backward: called once with the loss of this rank.
+        passes: which sequences go through the model together; None: each alone.
+        gather: whether the pools of all ranks are one.
+        queue: pairs of earlier steps that are negatives too; takes this step's.
+    """
+    tokens, world = _token_count(pairs, network.device), ranks()
+    plan = _Plan(pairs, weights, passes or Passes())
+    rows: dict[str, list[Tensor]] = {side: [network.log_scale] * len(pairs) for side in plan.clm}
+    sums = {name: network.log_scale.new_zeros(()) for name in (*plan.clm, "consistency")}
+    for side, group in plan.passes:
+        found = plan.run(network, side, group, teachers=plan.teachers(network, side, group))
+        for n, embedding in zip(group, found.embedding_SE, strict=True):
+            rows[side][n] = embedding
+        if found.nll_S is not None:
+            sums[side] = sums[side] + found.nll_S.sum()
+        if found.kl_S is not None:
+            sums["consistency"] = sums["consistency"] + found.kl_S.sum()
+    loss = sum(weight * world * sums[side] / tokens for side, weight in plan.clm.items())
+    loss = loss + weights.consistency * world * sums["consistency"] / tokens
+    contrast, negatives = None, 0.0
+    if weights.contrast:
+        both = [torch.stack(rows[side]) for side in ("original", "focused")]
+        part, contrast, negatives = _contrast(network, both, pairs, weights, gather, queue)
+        loss = loss + weights.contrast * part
+    assert isinstance(loss, Tensor)
+    backward(loss)
+    return _losses(sums, contrast, negatives, tokens, weights)
+
+
+def _contrast(
+    network: TwoViewNetwork, both: Sequence[Tensor], pairs: Sequence[Pair], weights: Weights,
+    gather: bool, queue: PairQueue | None,
+) -> tuple[Tensor, Tensor, float]:  # fmt: skip
+    """The term to be derived, its value, and the number of negatives."""
+    scale, still = network.log_scale, [one.detach() for one in both]
+    options = (pairs, weights, gather, queue)
+    # DDP averages over ranks. Of a gathered loss each rank has the gradient of its own embeddings,
+    # a share, and that of the temperature, which is the same everywhere and is not scaled.
+    moved, _ = contrastive(both[0], both[1], scale.detach(), *options)
+    fixed, negatives = contrastive(still[0], still[1], scale, *options, push=True)
+    return (ranks() if gather else 1) * moved + fixed, fixed, negatives
+
+
+def cached_step(
+    network: TwoViewNetwork, pairs: Sequence[Pair], weights: Weights, backward: Backward,
+    passes: Passes | None = None,
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> StepLosses:  # fmt: skip
+    """The gradients of a gathered `direct_step` in the memory of one pass, for a second forward
+    pass without gradients.
+
+    Args:
+        network: the model.
+        pairs: of this rank, as many as on every other.
+        weights: of the terms.
+        backward: called once per pass with its part of the loss.
+        passes: which sequences go through the model together; None: each alone.
+        no_sync: context in which a backward pass is not synchronised over ranks; all but the last
+            run in it.
+    """
+    tokens, world = _token_count(pairs, network.device), ranks()
+    plan = _Plan(pairs, weights, passes or Passes())
+    states: list[RandomState] = []
+    gradients: dict[str, Tensor] = {}
+    contrast, negatives, scale_gradient, after = None, 0.0, None, None
+    if weights.contrast:
+        rows, states = _embeddings(network, plan)
+        after = RandomState(network.device)
+        scale = network.log_scale.detach().requires_grad_()
+        contrast, negatives = contrastive(rows["original"], rows["focused"], scale, pairs, weights)
+        leaves = [rows["original"], rows["focused"], scale]
+        first, second, scale_gradient = torch.autograd.grad(contrast, leaves)
+        gradients = {"original": first, "focused": second}
+    sums = {name: network.log_scale.new_zeros(()) for name in (*plan.clm, "consistency")}
+    for place, (side, group) in enumerate(plan.passes):
+        last = place == len(plan.passes) - 1
+        teachers = plan.teachers(network, side, group)
+        if states:
+            states[place].restore()
+        found = plan.run(network, side, group, teachers=teachers)
+        loss = found.embedding_SE.new_zeros(())
+        if found.nll_S is not None:
+            loss = loss + plan.clm[side] * world * found.nll_S.sum() / tokens
+            sums[side] += found.nll_S.detach().sum()
+        if found.kl_S is not None:
+            loss = loss + weights.consistency * world * found.kl_S.sum() / tokens
+            sums["consistency"] += found.kl_S.detach().sum()
+        if gradients:
+            surrogate = (found.embedding_SE * gradients[side][group]).sum()
+            loss = loss + weights.contrast * world * surrogate
+        if last and scale_gradient is not None:
+            loss = loss + weights.contrast * network.log_scale * scale_gradient
+        with nullcontext() if last else no_sync():
+            backward(loss)
+    if after is not None:
+        after.restore()
+    return _losses(sums, contrast, negatives, tokens, weights)
 
 
 class RandomState:
@@ -166,137 +223,26 @@ class RandomState:
             torch.cuda.set_rng_state(self._cuda, self._device)
 
 
-def direct_step(
-    network: TwoViewNetwork, pairs: Sequence[Pair], weights: Weights, backward: Backward
-) -> StepLosses:
-    """Every sequence's graph at once and one backward pass: the reference of `cached_step`, in the
-    memory of the whole pool.
-
-    Args:
-        network: the model.
-        pairs: of this rank, as many as on every other.
-        weights: of the terms.
-        backward: called once with the loss of this rank.
-    """
-    tokens, world = _token_count(pairs, network.device), ranks()
-    needs = _needs(weights)
-    embedded: dict[str, list[Tensor]] = {"original": [], "focused": []}
-    sums = {name: network.log_scale.new_zeros(()) for name in (*embedded, "consistency")}
-    for pair in pairs:
-        for side, (wanted, weight) in needs.items():
-            if wanted:
-                teacher = _teacher(network, pair, side, weights)
-                embedding, nll, kl = network(getattr(pair, side), weight > 0, teacher)
-                embedded[side].append(embedding)
-                sums["consistency"] = sums["consistency"] + (0 if kl is None else kl)
-                sums[side] = sums[side] + (0 if nll is None else nll)
-    loss = sum(weight * world * sums[side] / tokens for side, (_, weight) in needs.items())
-    loss = loss + weights.consistency * world * sums["consistency"] / tokens
-    contrast, negatives = None, 0.0
-    if weights.contrast:
-        rows = [torch.stack(embedded[side]) for side in ("original", "focused")]
-        contrast, negatives = contrastive(rows[0], rows[1], network.log_scale, pairs, weights)
-        # The temperature is in the loss of every rank alike: it is not scaled.
-        still = [one.detach() for one in rows]
-        fixed, _ = contrastive(still[0], still[1], network.log_scale, pairs, weights)
-        moved, _ = contrastive(rows[0], rows[1], network.log_scale.detach(), pairs, weights)
-        loss = loss + weights.contrast * (world * moved + fixed)
-    assert isinstance(loss, Tensor)
-    backward(loss)
-    return _losses(sums, contrast, negatives, tokens, weights)
-
-
-def _needs(weights: Weights) -> dict[str, tuple[bool, float]]:
-    """By view: whether it is run, and the weight of its answer loss."""
-    both = weights.contrast > 0
-    return {
-        # The original view comes last: its backward pass is the one that synchronises, and it
-        # reaches every trained parameter.
-        "focused": (both or weights.focused > 0, weights.focused),
-        "original": (
-            both or weights.original > 0 or weights.consistency > 0,
-            weights.original,
-        ),
-    }
-
-
-def _teacher(network: TwoViewNetwork, pair: Pair, side: str, weights: Weights) -> Tensor | None:
-    """What the original view is drawn to by the consistency term."""
-    if side != "original" or not weights.consistency:
-        return None
-    return network.answer_log_probabilities(pair.focused)
-
-
-def cached_step(
-    network: TwoViewNetwork,
-    pairs: Sequence[Pair],
-    weights: Weights,
-    backward: Backward,
-    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> StepLosses:
-    """The same gradients as `direct_step` in the memory of one sequence, for a second forward pass
-    without gradients.
-
-    Args:
-        network: the model.
-        pairs: of this rank, as many as on every other.
-        weights: of the terms.
-        backward: called once per sequence with its part of the loss.
-        no_sync: context in which a backward pass is not synchronised over ranks; all but the last
-            run in it.
-    """
-    tokens, world = _token_count(pairs, network.device), ranks()
-    needs = _needs(weights)
-    plan = [(n, side) for n in range(len(pairs)) for side, (wanted, _) in needs.items() if wanted]
-    states: dict[tuple[int, str], RandomState] = {}
-    gradients: dict[str, Tensor] = {}
-    contrast, negatives, scale_gradient = None, 0.0, None
-    if weights.contrast:
-        rows = _embeddings(network, pairs, plan, states)
-        after = RandomState(network.device)
-        scale = network.log_scale.detach().requires_grad_()
-        contrast, negatives = contrastive(rows["original"], rows["focused"], scale, pairs, weights)
-        leaves = [rows["original"], rows["focused"], scale]
-        first, second, scale_gradient = torch.autograd.grad(contrast, leaves)
-        gradients = {"original": first, "focused": second}
-    sums = {name: network.log_scale.new_zeros(()) for name in (*needs, "consistency")}
-    for place, (n, side) in enumerate(plan):
-        last = place == len(plan) - 1
-        teacher = _teacher(network, pairs[n], side, weights)
-        if states:
-            states[n, side].restore()
-        weight = needs[side][1]
-        embedding, nll, kl = network(getattr(pairs[n], side), weight > 0, teacher)
-        loss = embedding.new_zeros(()) if nll is None else weight * world * nll / tokens
-        if nll is not None:
-            sums[side] += nll.detach()
-        if kl is not None:
-            loss = loss + weights.consistency * world * kl / tokens
-            sums["consistency"] += kl.detach()
-        if gradients:
-            loss = loss + weights.contrast * world * (embedding * gradients[side][n]).sum()
-        if last and scale_gradient is not None:
-            loss = loss + weights.contrast * network.log_scale * scale_gradient
-        with nullcontext() if last else no_sync():
-            backward(loss)
-    if weights.contrast:
-        after.restore()  # pyright: ignore[reportPossiblyUnboundVariable]
-    return _losses(sums, contrast, negatives, tokens, weights)
-
-
 def _embeddings(
-    network: TwoViewNetwork, pairs: Sequence[Pair], plan: Sequence[tuple[int, str]],
-    states: dict[tuple[int, str], RandomState],
-) -> dict[str, Tensor]:  # fmt: skip
-    """(B, E) leaves by view; fills in the random state before each sequence."""
-    rows: dict[str, list[Tensor]] = {"original": [], "focused": []}
+    network: TwoViewNetwork, plan: _Plan
+) -> tuple[dict[str, Tensor], list[RandomState]]:
+    """(B, E) leaves by view, and the random state before each pass."""
+    rows: dict[str, list[Any]] = {side: [None] * len(plan.pairs) for side in plan.clm}
+    states = []
     with torch.no_grad():
-        for n, side in plan:
-            states[n, side] = RandomState(network.device)
-            rows[side].append(network(getattr(pairs[n], side), False)[0])
+        for side, group in plan.passes:
+            states.append(RandomState(network.device))
+            found = plan.run(network, side, group, embed=True).embedding_SE
+            for n, embedding in zip(group, found, strict=True):
+                rows[side][n] = embedding
     # Autocast keeps weights that it cast; those cast here have no graph.
     torch.clear_autocast_cache()
-    return {side: torch.stack(found).requires_grad_() for side, found in rows.items()}
+    return {side: torch.stack(found).requires_grad_() for side, found in rows.items()}, states
+
+
+def _token_count(pairs: Sequence[Pair], device: torch.device) -> int:
+    own = torch.tensor([sum(p.original.answer_tokens for p in pairs)], device=device)
+    return int(gathered(own).sum())
 
 
 def _losses(
@@ -312,7 +258,3 @@ def _losses(
         negatives,
         tokens,
     )
-
-
-STEPS = {"cached": cached_step, "direct": direct_step}
-"""By name; `direct_step` takes no `no_sync`."""

@@ -15,6 +15,10 @@ EXPECTED = {
         "runs/notebook/metrics.csv",
     ),
     "score_variants": (("I44A", "position mean (supervised)"), "scores.csv"),
+    "focused_learning": (
+        ("<mask>", "after training 100% of the questions"),
+        "run/adapter/focused.json",
+    ),
     "ask_a_long_document": (("same next token", "of the document read]"), "reference.ctx"),
 }
 """Words that a notebook prints, and a file that it leaves."""

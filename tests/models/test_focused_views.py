@@ -1,18 +1,33 @@
 """Token ids of two views, and what transformers makes of them on each attention backend."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from focused_examples import TEXTS, item, llm
 from tiny_decoders import byte_tokenizer
+from transformers import MambaConfig, MambaForCausalLM
 
 from lcframework.data.focused.item import FocusedItem
 from lcframework.errors import ConfigError, DataError
+from lcframework.models.focused.layout import as_one_row, check_packing
 from lcframework.models.focused.network import TwoViewNetwork
 from lcframework.models.focused.tokens import encode_item
 from lcframework.models.focused.views import check_mode, focused_view, original_view
 
 CHAT = "<s>[{{ messages[0]['content'] | trim }}]"
-BACKENDS = ("eager", "sdpa")
+BACKENDS = (
+    "eager",
+    "sdpa",
+    pytest.param("flex_attention", marks=pytest.mark.slow),  # compiles
+    pytest.param(
+        "flash_attention_2",
+        marks=pytest.mark.skipif(
+            not torch.cuda.is_available() or find_spec("flash_attn") is None,
+            reason="FlashAttention needs a GPU and its package",
+        ),
+    ),
+)
 
 
 def encoded(kept=(1,), answer="Rome", chat=False, **options):
@@ -91,12 +106,18 @@ def states(model, view):
 @pytest.mark.parametrize("family", ["llama", "qwen3", "mistral"])
 def test_removal_equals_the_hole(family, backend):
     model, _ = llm(family, attention=backend)
-    model.double()
+    if backend.startswith("flash"):
+        with pytest.raises(ConfigError, match="gaps in the positions"):
+            check_mode("removal", model.config)
+        return
+    if backend != "flex_attention":  # which takes float32 at most on the CPU
+        model.double()
     found, _ = encoded((0, 3))
     kept = torch.tensor([*found.kept, *[True] * len(found.answer)])
     hole = states(model, focused_view(found, "hole"))[kept]
     removal = states(model, focused_view(found, "removal"))
-    bound = 1e-5 if backend == "eager" else 1e-9  # eager's softmax is float32 whatever comes in
+    # eager's softmax is float32 whatever comes in
+    bound = {"eager": 1e-5, "flex_attention": 1e-4}.get(backend, 1e-9)
     torch.testing.assert_close(removal, hole, rtol=bound, atol=bound)
     compact = states(model, focused_view(found, "compact"))
     assert (compact - hole).abs().max() > 1e-3
@@ -140,7 +161,8 @@ def test_network_equals_the_whole_model(family, pooling):
     found, _ = encoded()
     view = focused_view(found, "hole")
     with torch.no_grad():
-        embedding, loss, _ = TwoViewNetwork(model, pooling)(view, True)
+        found = TwoViewNetwork(model, pooling)([view], True)
+        embedding, loss = found.embedding_SE[0], found.nll_S[0]
         out = model(**view.inputs("cpu"), use_cache=False, output_hidden_states=True)
     state, first = out.hidden_states[-1][0], view.prompt_tokens
     logp = out.logits[0, first - 1 : -1].log_softmax(-1)
@@ -167,3 +189,61 @@ def test_items_say_what_is_kept():
     one = item(0, (0, 3))
     assert isinstance(one, FocusedItem)
     assert [one.document_text[low:high] for low, high in one.kept_spans] == [TEXTS[0], TEXTS[3]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mode", ["mask", "hole", "removal", "compact"])
+def test_packed_and_padded_views_are_each_alone(mode, backend):
+    """Losses and embeddings of three views of various lengths in one pass."""
+    if backend == "flex_attention" and not torch.cuda.is_available():
+        pytest.skip("PyTorch's compiler for the CPU makes C++ of this mask that does not compile")
+    if backend.startswith("flash") and mode in ("hole", "removal"):
+        pytest.skip("refused, see test_what_cannot_be_packed_is_refused")
+    model, _ = llm(attention=backend)
+    views = [focused_view(encoded(kept, answer=text)[0], mode, 7)
+             for kept, text in (((1,), "Rome"), ((0, 3), "a"), ((2,), "the old town"))]  # fmt: skip
+    alone, together, packed = (TwoViewNetwork(model, packed=one) for one in (False, False, True))
+    with torch.no_grad():
+        wanted = [alone([view], True) for view in views]
+        for network in (together, packed):
+            found = network(views, True)
+            for n, one in enumerate(wanted):
+                torch.testing.assert_close(
+                    found.nll_S[n], one.nll_S[0], rtol=1e-4, atol=1e-4, msg=f"{n}"
+                )
+                torch.testing.assert_close(
+                    found.embedding_SE[n], one.embedding_SE[0], rtol=1e-3, atol=1e-4
+                )
+
+
+def test_removal_costs_what_is_kept():
+    found, _ = encoded((1,))
+    assert len(focused_view(found, "removal").ids_N) == sum(found.kept) + len(found.answer)
+
+
+def test_what_cannot_be_packed_is_refused():
+    check_packing(llm()[0], "removal")
+    for family in ("gemma3", "qwen3_mixed"):
+        with pytest.raises(ConfigError, match="sliding window"):
+            check_packing(llm(family)[0], "mask")
+    model, _ = llm()
+    model.config._attn_implementation = "flash_attention_2"
+    for mode in ("hole", "removal"):
+        with pytest.raises(ConfigError, match="gaps or holes"):
+            check_packing(model, mode)
+    with pytest.raises(ConfigError, match="gaps in the positions"):
+        check_mode("removal", model.config)
+    mamba = MambaForCausalLM(
+        MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, state_size=4)
+    )
+    with pytest.raises(ConfigError, match="another sequence stands before"):
+        check_packing(mamba, "mask")
+
+
+def test_flash_packing_gives_positions_and_no_mask():
+    """transformers finds the borders where positions start again."""
+    views = [focused_view(encoded((n,))[0], "compact") for n in (0, 3)]
+    given = as_one_row(views, "cpu", "flash_attention_2", torch.float32)
+    assert set(given) == {"input_ids", "position_ids"}
+    starts = (given["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+    assert starts == [0, len(views[0].ids_N)]

@@ -13,8 +13,8 @@ from lcframework.data.retrieval.rule import Retrieval
 from lcframework.errors import CheckpointError, ConfigError, DataError
 from lcframework.models.focused.lora import LoRA, ensure_mask_token, load_adapted
 from lcframework.tasks.focused_generation import FocusedGeneration
+from lcframework.tasks.focused_pool import Weights
 from lcframework.tasks.focused_qa import FocusedQATask
-from lcframework.tasks.focused_step import Weights
 from lcframework.tasks.optimizers import WarmupCosineAdamW
 
 
@@ -62,26 +62,42 @@ def test_it_learns(tmp_path, original, which):
     assert last < 0.8 * first
 
 
-def test_both_steps_train_alike(tmp_path):
+def test_steps_train_alike(tmp_path):
     seen = []
-    for step in ("cached", "direct"):
+    for step in ("cached", "direct", "gather"):
         losses = Losses()
         pl.seed_everything(3, verbose=False)
         one = task(step=step)
         trainer(tmp_path, 3, [losses]).fit(one, datamodule=data(tmp_path))
         seen.append(losses.seen)
     # The first step is the same; after it the random state goes on alike, too.
+    assert seen[1] == seen[2]  # one rank
     torch.testing.assert_close(torch.tensor(seen[0]), torch.tensor(seen[1]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_resumed_run_repeats_the_unbroken_one(tmp_path):
+@pytest.mark.parametrize("packing", [False, True])
+def test_passes_of_many_sequences_train_like_passes_of_one(tmp_path, packing):
+    seen = []
+    for options in ({}, {"pass_tokens": 400, "packing": packing}):
+        losses = Losses()
+        pl.seed_everything(3, verbose=False)
+        one = task(dropout=0.0, view="removal", **options)
+        run = trainer(tmp_path, 3, [losses])
+        run.fit(one, datamodule=data(tmp_path))
+        found = [float(run.callback_metrics[f"val/{name}"]) for name in ("loss", "contrast")]
+        seen.append([*losses.seen, tuple(found)])
+    torch.testing.assert_close(torch.tensor(seen[0]), torch.tensor(seen[1]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("at", [3, 4])  # 3: the end of an epoch
+def test_a_resumed_run_repeats_the_unbroken_one(tmp_path, at):
     pl.seed_everything(3, verbose=False)
     unbroken = Losses()
     trainer(tmp_path / "a", 7, [unbroken]).fit(task(), datamodule=data(tmp_path))
     pl.seed_everything(3, verbose=False)
     recipe = WarmupCosineAdamW(lr=5e-3, weight_decay=0.0, total_steps=7)
     first, second = Losses(), Losses()
-    stopped = trainer(tmp_path / "b", 4, [first])
+    stopped = trainer(tmp_path / "b", at, [first])
     stopped.fit(task(optimizer=recipe), datamodule=data(tmp_path))
     stopped.save_checkpoint(tmp_path / "stop.ckpt")
     pl.seed_everything(99, verbose=False)
@@ -159,8 +175,8 @@ def test_any_model_can_be_tested(tmp_path, answer_from):
     given = one.encode(item())
     whole = one.tokens(item(), None)
     assert (len(given.ids) < len(whole.ids)) == (answer_from == "focused")
-    nats, tokens = one.gold_loss(item())
-    assert nats > 0 and tokens == len(" Rome") + 1
+    gold, _ = one._both(item())
+    assert one.gold_losses([gold])[0] > 0 and gold.answer_tokens == len(" Rome") + 1
 
 
 def test_only_some_answers_are_written():
@@ -213,7 +229,9 @@ def test_mask_token():
     assert ensure_mask_token(model, tokenizer) == (259, False)
 
 
-@pytest.mark.parametrize("step", ["cached", pytest.param("direct", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "step", ["cached", *(pytest.param(one, marks=pytest.mark.slow) for one in ("gather", "queue"))]
+)
 def test_two_ranks_train_like_one(tmp_path, step):
     """Lightning's DDP, two pools of 3: the same weights as one process with a pool of 6."""
     saved = []
@@ -232,3 +250,115 @@ def test_two_ranks_train_like_one(tmp_path, step):
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-5, msg=name)
     assert max(w.abs().max() for n, w in one.items() if "lora_B" in n) > 1e-3
+
+
+@pytest.mark.parametrize("view", ["mask", "hole", "removal", "compact"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_batches_answer_like_one_at_a_time(tmp_path, view, attention):
+    """Written answers, their lengths, and the likelihood of the right ones."""
+    rows = []
+    for tokens in (None, 3000):
+        pl.seed_everything(1, verbose=False)
+        one = FocusedGeneration(
+            llm(attention=attention), "never", answer_from="focused", view=view, max_written=11,
+            test_tokens=tokens,
+        )  # fmt: skip
+        report = GenerationReport(tmp_path / str(tokens))
+        given = data(tmp_path, 12)  # the questions from 10 on are longer
+        trainer(tmp_path, callbacks=[report]).test(one, datamodule=given, verbose=False)
+        rows.append(sorted(report.rows, key=lambda row: row["key"]))
+    lone, many = rows
+    assert len(lone) == len(many) == 12 and sum(row["answer"] is None for row in many) == 1
+    assert len({row["prompt_tokens"] for row in many}) > 1  # so that there was padding
+    for first, second in zip(lone, many, strict=True):
+        for name in ("key", "answer", "new_tokens", "prompt_tokens", "truncated", "not_run"):
+            assert first[name] == second[name], name
+        assert second["gold_nats"] == pytest.approx(first["gold_nats"], rel=1e-4)
+
+
+def test_answers_that_are_there_are_not_made_again_in_batches(tmp_path):
+    one = FocusedGeneration(llm(), "never", max_written=0, test_tokens=500)
+    seen = []
+    one.gold_losses = lambda views: seen.extend(views) or [1.0] * len(views)  # type: ignore[method-assign]
+    trainer(tmp_path, callbacks=[GenerationReport(tmp_path / "a")], limit_test_batches=4).test(
+        one, datamodule=data(tmp_path), verbose=False
+    )
+    assert len(seen) == 9  # nine are made ahead, four are kept
+    again = GenerationReport(tmp_path / "a")
+    trainer(tmp_path, callbacks=[again]).test(one, datamodule=data(tmp_path), verbose=False)
+    assert len(seen) == 9 + 5 and len(again.rows) == 9
+
+
+def test_a_token_of_its_own_behind_every_prompt(tmp_path):
+    """Trained, saved, found again by evaluation; its state is the embedding."""
+    from lcframework.models.llm.load import load_llm
+
+    model, tokenizer = llm()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    options = {"attn_implementation": "sdpa", "device": "cpu"}
+    one = FocusedQATask(
+        load_llm(tmp_path / "model", **options), WarmupCosineAdamW(lr=5e-2), LoRA(r=4),
+        pooling="special_token", template="never",
+    )  # fmt: skip
+    one.total = 150
+    encoded = one.tokens(item(), "Rome")
+    one.total = None
+    assert encoded.ids[-1] == one.end_id and encoded.kept[-1] and one.mask_id != one.end_id
+    assert len(encoded.ids) + len(encoded.answer) == 150 and encoded.truncated
+    view = one.pair(item()).focused
+    with torch.no_grad():
+        state = one.model.base_model(**view.inputs("cpu")).last_hidden_state[0]
+        found = one.network([view], False).embedding_SE[0]
+    assert int(view.ids_N[view.prompt_tokens - 1]) == one.end_id
+    torch.testing.assert_close(found, state[view.prompt_tokens - 1])
+    trainer(tmp_path / "run", 3).fit(one, datamodule=data(tmp_path))
+    again = FocusedGeneration(
+        load_adapted(tmp_path / "model", tmp_path / "run", **options), "never"
+    )
+    one.eval()
+    assert again.encode(item()).ids == one.encode(item()).ids
+    assert again.encode(item()).ids[-1] == one.end_id
+    ids = torch.tensor([[5, 9, one.mask_id, 30, one.end_id]])
+    with torch.no_grad():
+        before = load_llm(tmp_path / "model", **options)[0](ids[:, :2]).logits
+        wanted, found = one.model(ids).logits, again.model(ids).logits
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert (found[:, :2, : before.shape[-1]] - before).abs().max() > 1e-2
+    named = FocusedQATask(
+        llm(), lora=LoRA(r=2), pooling="special_token", end_token="<pad>", template="never"
+    )
+    assert named.end_id == 256 and not named.new_end and 256 in named._new_rows()
+    with pytest.raises(ConfigError, match=r"task\.end_token='<nothing>'"):
+        FocusedGeneration(llm(), "never", end_token="<nothing>")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"gradient_clip_val": 1.0}, "task.clip"), ({"accumulate_grad_batches": 2}, "data.pool_size")],
+)
+def test_the_trainer_neither_clips_nor_accumulates(tmp_path, given, said):
+    with pytest.raises(ConfigError, match=rf"trainer\.{next(iter(given))}=.*{said}"):
+        trainer(tmp_path, **given).fit(task(), datamodule=data(tmp_path))
+
+
+def test_a_resumed_queue_repeats_the_unbroken_run(tmp_path):
+    def run(folder, steps, seed, resume=None):
+        pl.seed_everything(seed, verbose=False)
+        losses = Losses()
+        recipe = WarmupCosineAdamW(lr=5e-3, weight_decay=0.0, total_steps=6)
+        one = task(optimizer=recipe, step="queue", queue_size=7, view="removal")
+        fit = trainer(folder, steps, [losses])
+        fit.fit(one, datamodule=data(tmp_path), ckpt_path=resume)
+        fit.save_checkpoint(folder / "end.ckpt")
+        return losses.seen, len(one.queue)
+
+    whole, held = run(tmp_path / "a", 6, 3)
+    first, _ = run(tmp_path / "b", 4, 3)
+    second, _ = run(tmp_path / "b", 6, 99, tmp_path / "b" / "end.ckpt")
+    assert first + second == whole and held == 7
+
+
+def test_packing_is_refused_where_it_would_change_the_model():
+    with pytest.raises(ConfigError, match="sliding window"):
+        FocusedQATask(llm("gemma3"), lora=LoRA(r=2), packing=True, template="never")

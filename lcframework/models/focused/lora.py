@@ -15,6 +15,8 @@ from lcframework.models.llm.identity import model_fingerprint, tokenizer_fingerp
 from lcframework.models.llm.load import load_llm
 
 MASK = "<mask>"
+FOCUS = "<focus>"
+"""The token that `pooling=special_token` puts behind a prompt, where none is named."""
 ABOUT = "focused.json"
 
 
@@ -41,21 +43,20 @@ class LoRA:
                 f"{self.dropout}, {self.targets}"
             )
 
-    def attach(self, model: Any, new_token: int | None = None) -> PeftModel:
+    def attach(self, model: Any, rows: Sequence[int] = ()) -> PeftModel:
         """Freeze the model and add adapters to it.
 
         Args:
             model: a causal language model; changed in place.
-            new_token: id of a token whose embedding is trained and saved too.
+            rows: ids of tokens whose embeddings are trained and saved too.
 
         Raises:
             ConfigError: no layer has one of the names.
         """
-        rows = None if new_token is None else [new_token]
         config = LoraConfig(
             r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, bias="none",  # type: ignore[arg-type]
             target_modules=list(self.targets), task_type="CAUSAL_LM",
-            trainable_token_indices=rows,
+            trainable_token_indices=list(rows) or None,
         )  # fmt: skip
         try:
             return get_peft_model(model, config)  # type: ignore[return-value]
@@ -86,19 +87,51 @@ def ensure_mask_token(model: Any, tokenizer: Any, token: str | None = None) -> t
                 f"task.mask_token={named!r} is no token of this model; leave it out to add {MASK}."
             )
         return found, False
-    tokenizer.add_special_tokens({"mask_token": MASK})
-    new = tokenizer.convert_tokens_to_ids(MASK)
+    return _added(model, tokenizer, "mask_token", MASK), True
+
+
+def ensure_end_token(model: Any, tokenizer: Any, token: str | None = None) -> tuple[int, bool]:
+    """The id of the token that stands behind every prompt; arguments and result as of
+    `ensure_mask_token`.
+
+    Args:
+        model: gets one more row where the token is new, the mean of the others.
+        tokenizer: gets the token where it is new.
+        token: an existing token; None, or "<focus>": a new "<focus>".
+
+    Raises:
+        ConfigError: the named token is not in the vocabulary.
+    """
+    named = token or FOCUS
+    found = tokenizer.convert_tokens_to_ids(named)
+    if found is not None and tokenizer.convert_ids_to_tokens(found) == named:
+        return found, False
+    if named != FOCUS:
+        raise ConfigError(
+            f"task.end_token={named!r} is no token of this model; leave it out to add {FOCUS}."
+        )
+    return _added(model, tokenizer, None, FOCUS), True
+
+
+def _added(model: Any, tokenizer: Any, role: str | None, token: str) -> int:
+    """The id of a token that the tokenizer gets, its row the mean of the others."""
+    if role is None:
+        tokenizer.add_tokens([token], special_tokens=True)
+    else:
+        tokenizer.add_special_tokens({role: token})
+    new = tokenizer.convert_tokens_to_ids(token)
     if new >= len(model.get_input_embeddings().weight):
         model.resize_token_embeddings(new + 1, mean_resizing=False)
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
             layer.weight[new] = layer.weight[:new].float().mean(0).to(layer.weight.dtype)
-    return new, True
+    return new
 
 
 def save_adapter(
-    folder: Path, adapted: PeftModel, tokenizer: Any, base: dict[str, Any], new_token: bool
-) -> None:
+    folder: Path, adapted: PeftModel, tokenizer: Any, base: dict[str, Any], new_token: bool,
+    end_token: str | None = None,
+) -> None:  # fmt: skip
     """Write adapter, tokenizer and which model they belong to; PEFT alone can load the adapter.
 
     Args:
@@ -107,12 +140,13 @@ def save_adapter(
         tokenizer: of training, the mask token included.
         base: `name`, `fingerprint` and `tokenizer` (its fingerprint) of the model before training.
         new_token: whether the mask token was added to the base model's vocabulary.
+        end_token: the token that stands behind every prompt; None: there is none.
     """
 
     def write(temporary: Path) -> None:
         adapted.save_pretrained(str(temporary), save_embedding_layers=False)
         tokenizer.save_pretrained(str(temporary))
-        about = {"base": base, "new_token": new_token}
+        about = {"base": base, "new_token": new_token, "end_token": end_token}
         (temporary / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
 
     _replace_folder(folder, write)
@@ -169,6 +203,10 @@ def load_adapted(
         )
     if about["new_token"]:
         ensure_mask_token(model, tokenizer)
+    if about.get("end_token"):
+        ensure_end_token(model, tokenizer, about["end_token"])
+        # What `FocusedGeneration` puts behind prompts, if nobody says otherwise.
+        model.config.focused_end_token = about["end_token"]
     merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()  # type: ignore[operator]
     return merged.eval(), tokenizer
 

@@ -1,24 +1,40 @@
-"""A causal language model that gives, for a view, its embedding and the loss of its answer.
+"""A causal language model that gives, for views, their embeddings and the losses of their answers.
 
-Shape letters: N tokens, A tokens of the answer, V vocabulary, D width of the model, E width of the
-embedding.
+Shape letters: S views of a pass, N tokens of a view, A tokens of an answer, V vocabulary, D width
+of the model, E width of the embedding.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lcframework.errors import ConfigError
+from lcframework.models.focused.layout import as_one_row, as_rows
 from lcframework.models.focused.views import View
 from lcframework.ops.chunked_cross_entropy import chunked_cross_entropy
 
-POOLINGS = ("last_prompt", "answer_mean", "prompt_mean")
+POOLINGS = ("last_prompt", "answer_mean", "prompt_mean", "special_token")
 SCALE_INIT = 1 / 0.07
 """CLIP's; the paper's own is not known to us."""
 _SCALED_LOGITS = ("logit_scale", "logits_scaling", "output_multiplier_scale")
+
+
+class Embedded(NamedTuple):
+    """What a pass gives.
+
+    Attributes:
+        embedding_SE: not normalised, float32 or wider.
+        nll_S: sum of each answer's cross-entropies in nats; None where it is not wanted.
+        kl_S: sum over each answer's tokens of KL(teacher || this view) in nats; None without one.
+    """
+
+    embedding_SE: Tensor
+    nll_S: Tensor | None
+    kl_S: Tensor | None
 
 
 class TwoViewNetwork(nn.Module):
@@ -28,9 +44,11 @@ class TwoViewNetwork(nn.Module):
         model: a causal language model of transformers, with or without adapters.
         pooling: the embedding of a view: "last_prompt" (the state that predicts the first answer
             token), "answer_mean" (over the answer's tokens), "prompt_mean" (over the prompt's
-            tokens that are attended to).
+            tokens that are attended to), "special_token" (that of a token of its own, which the
+            caller puts at the end of every prompt).
         projection: width of a linear layer behind the pooling; None: no layer.
         scale_init: start of the inverse temperature, which is learnt.
+        packed: views of a pass go into one row; False: into padded rows.
 
     Attributes:
         log_scale: () float32, logarithm of the inverse temperature.
@@ -41,7 +59,7 @@ class TwoViewNetwork(nn.Module):
 
     def __init__(
         self, model: Any, pooling: str = "last_prompt", projection: int | None = None,
-        scale_init: float = SCALE_INIT,
+        scale_init: float = SCALE_INIT, packed: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if pooling not in POOLINGS:
@@ -55,7 +73,7 @@ class TwoViewNetwork(nn.Module):
                 f"This model scales its logits ({', '.join(scaled)}), which the loss on answer "
                 "tokens does not know: choose another model."
             )
-        self.model, self.pooling = model, pooling
+        self.model, self.pooling, self.packed = model, pooling, packed
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale_init)))
         width = config.hidden_size
@@ -69,53 +87,75 @@ class TwoViewNetwork(nn.Module):
         return self.log_scale.device
 
     def forward(
-        self, view: View, answer_loss: bool, teacher_AV: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """One sequence through the model.
+        self, views: Sequence[View], answer_loss: bool, teachers: Sequence[Tensor] | None = None
+    ) -> Embedded:
+        """Sequences through the model, all in one pass.
 
         Args:
-            view: the tokens.
-            answer_loss: whether the answer's loss is wanted.
-            teacher_AV: `answer_log_probabilities` of another view, if the divergence from them is
-                wanted.
-
-        Returns:
-            (E,) embedding, not normalised, float32 or wider; the sum of the answer's
-            cross-entropies in nats, or None; and the sum over the answer's tokens of
-            KL(teacher || this view) in nats, or None.
+            views: the sequences.
+            answer_loss: whether the answers' losses are wanted.
+            teachers: `answer_log_probabilities` of other views, (A, V) each, if the divergence
+                from them is wanted.
         """
-        hidden_ND = self._hidden(view)
-        embedding = self.projection(self._pooled(hidden_ND, view))
+        states = self._hidden(views)
+        pooled = [self._pooled(one, view) for one, view in zip(states, views, strict=True)]
+        embedding = self.projection(torch.stack(pooled))
         wide = embedding if embedding.dtype == torch.float64 else embedding.float()
-        first = view.prompt_tokens - 1  # the state at a token predicts the next
         loss = kl = None
         if answer_loss:
-            loss = chunked_cross_entropy(
-                hidden_ND[first:-1],
-                view.ids_N[first + 1 :].to(self.device),
-                self.model.get_output_embeddings(),
-                self.softcap,
-            )
-        if teacher_AV is not None:
-            own_AV = self._log_probabilities(hidden_ND[first:-1])
-            kl = functional.kl_div(own_AV, teacher_AV, reduction="sum", log_target=True)
-        return wide, loss, kl
+            loss = self._answer_losses(states, views)
+        if teachers is not None:
+            kl = torch.stack([
+                functional.kl_div(own, teacher, reduction="sum", log_target=True)
+                for own, teacher in zip(self._answer_logs(states, views), teachers, strict=True)
+            ])  # fmt: skip
+        return Embedded(wide, loss, kl)
 
     @torch.no_grad()
-    def answer_log_probabilities(self, view: View) -> Tensor:
-        """(A, V) log-probabilities of the next token at the answer's A positions, without gradient
+    def answer_log_probabilities(self, views: Sequence[View]) -> list[Tensor]:
+        """(A, V) log-probabilities of the next token at each answer's A positions, without gradient
         and without dropout."""
         training = self.training
         self.eval()
-        found_AV = self._log_probabilities(self._hidden(view)[view.prompt_tokens - 1 : -1])
+        found = self._answer_logs(self._hidden(views), views)
         self.train(training)
         # Autocast keeps weights that it cast; those cast here have no graph.
         torch.clear_autocast_cache()
-        return found_AV
+        return list(found)
 
-    def _hidden(self, view: View) -> Tensor:
-        body = self.model.base_model
-        return body(**view.inputs(self.device), use_cache=False).last_hidden_state[0]
+    def _hidden(self, views: Sequence[View]) -> list[Tensor]:
+        """The last layer's states of each view, (N, D), its padding left out."""
+        body, lengths = self.model.base_model, [len(one.ids_N) for one in views]
+        if self.packed and len(views) > 1:
+            attention = str(self.model.config.get_text_config()._attn_implementation)
+            given = as_one_row(views, self.device, attention, self._mask_dtype)
+            return list(body(**given, use_cache=False).last_hidden_state[0].split(lengths))
+        states = body(**as_rows(views, self.device), use_cache=False).last_hidden_state
+        return [row[:length] for row, length in zip(states, lengths, strict=True)]
+
+    @property
+    def _mask_dtype(self) -> torch.dtype:
+        return self.model.get_input_embeddings().weight.dtype
+
+    def _answer_losses(self, states: Sequence[Tensor], views: Sequence[View]) -> Tensor:
+        # The state at a token predicts the next; only answers' states meet the output head.
+        hidden = [one[view.prompt_tokens - 1 : -1]
+                  for one, view in zip(states, views, strict=True)]  # fmt: skip
+        labels = [view.ids_N[view.prompt_tokens :] for view in views]
+        losses = chunked_cross_entropy(
+            torch.cat(hidden),
+            torch.cat(labels).to(self.device),
+            self.model.get_output_embeddings(),
+            self.softcap,
+            reduction="none",
+        )
+        return torch.stack([one.sum() for one in losses.split([len(one) for one in labels])])
+
+    def _answer_logs(self, states: Sequence[Tensor], views: Sequence[View]) -> Sequence[Tensor]:
+        hidden = [one[view.prompt_tokens - 1 : -1]
+                  for one, view in zip(states, views, strict=True)]  # fmt: skip
+        logs = self._log_probabilities(torch.cat(hidden))
+        return logs.split([len(one) for one in hidden])
 
     def _log_probabilities(self, hidden_AD: Tensor) -> Tensor:
         logits = self.model.get_output_embeddings()(hidden_AD)
@@ -126,7 +166,7 @@ class TwoViewNetwork(nn.Module):
 
     def _pooled(self, hidden_ND: Tensor, view: View) -> Tensor:
         prompt = view.prompt_tokens
-        if self.pooling == "last_prompt":
+        if self.pooling in ("last_prompt", "special_token"):
             return hidden_ND[prompt - 1]
         if self.pooling == "answer_mean":
             return hidden_ND[prompt:].mean(0)

@@ -32,6 +32,7 @@ class EncodedItem:
 def encode_item(
     tokenizer: Any, item: FocusedItem, *, chat: bool, answer: str | None = None,
     max_length: int | None = None, spare: int = 0, truncate: str = "end",
+    end_token: int | None = None,
 ) -> EncodedItem:  # fmt: skip
     """Token ids of an item.
 
@@ -43,6 +44,7 @@ def encode_item(
         max_length: tokens of prompt, answer and `spare` together; a longer document is cut.
         spare: tokens left free for an answer to come.
         truncate: cut the document at its "end" or in its "middle".
+        end_token: put behind the prompt; None: nothing.
 
     Raises:
         ConfigError: a tokenizer without offsets, a template that changes the document.
@@ -56,22 +58,25 @@ def encode_item(
         )
     text, start = _written(tokenizer, item, chat)
     found = tokenizer(text, add_special_tokens=not chat, return_offsets_mapping=True)
-    end = start + len(item.document_text)
+    end, offsets = start + len(item.document_text), found["offset_mapping"]
     document = [
-        n for n, (low, high) in enumerate(found["offset_mapping"])
-        if high > low and low >= start and high <= end
-    ]  # fmt: skip
-    kept = [True] * len(found["input_ids"])
+        n for n, (low, high) in enumerate(offsets) if high > low and low >= start and high <= end
+    ]
+    ids = list(found["input_ids"])
+    kept = [True] * len(ids)
     spans = [(start + low, start + high) for low, high in item.kept_spans]
     for n in document:
-        low, high = found["offset_mapping"][n]
+        low, high = offsets[n]
         kept[n] = any(low < last and first < high for first, last in spans)
+    if end_token is not None:
+        ids.append(end_token)
+        kept.append(True)
     wanted = _answer_ids(tokenizer, item, answer, chat)
     over = len(kept) + len(wanted) + spare - (max_length or 10**12)
     cut = set(_cut(document, over, truncate, item, max_length))
     stays = [n for n in range(len(kept)) if n not in cut]
     return EncodedItem(
-        [found["input_ids"][n] for n in stays],
+        [ids[n] for n in stays],
         [kept[n] for n in stays],
         wanted,
         len(cut),

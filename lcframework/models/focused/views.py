@@ -103,17 +103,34 @@ def check_mode(mode: str, config: Any) -> None:
 
     Raises:
         ConfigError: an unknown mode; "removal" with sliding-window layers, whose window counts
-            tokens and not positions, so that it would not equal the hole.
+            tokens and not positions, so that it would not equal the hole; "removal" with
+            FlashAttention, for which transformers takes a gap in the positions for the border of
+            another sequence.
     """
     if mode not in MODES:
         raise ConfigError(f"task.view={mode!r} is unknown: choose one of {', '.join(MODES)}.")
     text = config.get_text_config()
-    layers = getattr(text, "layer_types", None) or ()
-    window = getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
-    slides = any("sliding" in one for one in layers) or (window and not layers)
-    if mode == "removal" and slides:
+    if mode == "removal" and slides(text):
         raise ConfigError(
             "task.view=removal keeps the positions of what stays, but this model has layers with a "
             "sliding window, which counts tokens: the view would not equal the hole. Choose "
             "task.view=hole, mask or compact."
         )
+    attention = str(getattr(text, "_attn_implementation", ""))
+    if mode == "removal" and attention.startswith("flash_attention"):
+        raise ConfigError(
+            f"task.view=removal leaves gaps in the positions, which {attention} in transformers "
+            "takes for borders between sequences: choose model.attn_implementation=sdpa, or "
+            "task.view=hole."
+        )
+
+
+def slides(config: Any) -> bool:
+    """Whether a model has layers with a sliding window.
+
+    Args:
+        config: of the text model.
+    """
+    layers = getattr(config, "layer_types", None) or ()
+    window = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return any("sliding" in one for one in layers) or bool(window and not layers)
