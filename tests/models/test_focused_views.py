@@ -129,6 +129,8 @@ def test_removal_equals_the_hole(family, backend):
 @pytest.mark.parametrize("mode", ["mask", "hole", "removal", "compact"])
 def test_generation_continues_what_training_sees(mode, backend):
     """Greedy tokens of `generate` are the most likely ones of a training pass over them."""
+    if backend == "flex_attention" and mode == "hole" and not torch.cuda.is_available():
+        pytest.skip("PyTorch's generated C++ for this mask does not compile on the CPU")
     model, _ = llm(attention=backend)
     found, _ = encoded((0, 3), answer=None)
     view = focused_view(found, mode, 7)
