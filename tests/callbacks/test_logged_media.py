@@ -88,8 +88,9 @@ def check_wandb(media, figures):
     for name in TABLES:
         assert len(list(tables.glob(f"proteingym/tables/{name}_*.table.json"))) == 3
     last = max(tables.glob("tape_probe/tables/tape_probe_*"), key=lambda one: one.stat().st_mtime)
-    logged, written = json.loads(last.read_text()), json.loads(
-        (figures / "tape_probe.json").read_text()
+    logged, written = (
+        json.loads(last.read_text()),
+        json.loads((figures / "tape_probe.json").read_text()),
     )
     assert [dict(zip(logged["columns"], row, strict=True)) for row in logged["data"]] == written
     images = sorted((media / "images").rglob("*.png"))
