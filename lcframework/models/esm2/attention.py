@@ -101,8 +101,8 @@ def packed_attention(
         packing: the borders, handed through from the model's forward.
 
     Returns:
-        (1, T or M, H, D) in the dtype of `value`, and None for the attention weights, which are never
-        formed.
+        (1, T or M, H, D) in the dtype of `value`, and None for the attention weights, which are
+        never formed.
 
     Raises:
         ValueError: no packing, a mask, more than one row, dropout, or a backend that cannot run
