@@ -56,7 +56,9 @@ class LeanEsmLayer(EsmLayer):
         value = _by_head(part.value(normed), heads)
         mixed, _ = packed_attention(
             part,
-            *(x.transpose(1, 2) for x in (query, key, value)),
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
             None,
             scaling=part.attention_head_size**-0.5,
             packing=packing,
