@@ -36,7 +36,6 @@ from lcframework.tasks.variant_effects.strategies import (
 )
 
 log = logging.getLogger(__name__)
-GAPS = "-."
 CURE = (
     "Check that the two files belong together and that positions count from 1 on the FASTA "
     "sequence, or leave these rows out with --drop-bad."
@@ -112,7 +111,7 @@ def one_protein(path: Path) -> tuple[str, str]:
     """Name and sequence of a FASTA file's only record.
 
     Raises:
-        DataError: the file is no protein FASTA, or holds several records or gaps.
+        DataError: the file is no protein FASTA, or holds several records.
     """
     found: list[tuple[str, str]] = []
     for block in read_fasta([path]):
@@ -125,14 +124,7 @@ def one_protein(path: Path) -> tuple[str, str]:
             f"{path} holds {len(found)} proteins; the wild type must be one. Give a file with that "
             "record alone."
         )
-    name, sequence = found[0]
-    gaps = sum(sequence.count(one) for one in GAPS)
-    if gaps:
-        raise DataError(
-            f"{path}, record {name}: {gaps} gaps ('-' or '.'), as in a row of an alignment, so that "
-            "positions would not count residues. Remove them from the sequence."
-        )
-    return name, sequence
+    return found[0]
 
 
 def score_variants(
@@ -197,7 +189,7 @@ def _variants_of(
         if not has_sequence:
             raise DataError(
                 f"{table.path}, line 1: neither `mutant` nor `mutated_sequence` is a column; the "
-                f"header is {','.join(table.header)[:99]!r}. Name the column of A24C:D30N `mutant`, "
+                f"header is {','.join(table.header)[:99]!r}. Name the column of A24C:D30N `mutant` "
                 "and separate columns by commas."
             )
         if how.strategy != PLL:

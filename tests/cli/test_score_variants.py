@@ -86,7 +86,6 @@ def test_bad_variants_can_be_left_out(files, model, caplog):
         (None, "mutant\n", (), "has no rows"),
         ("", None, (), "wt.fasta is empty"),
         (">a\nMKT\n>b\nMKT\n", None, (), "holds 2 proteins; the wild type must be one"),
-        (">a\nMKTA-YIA.KQR\n", None, (), "record a: 2 gaps .* Remove them"),
         (None, "mutant;note\nK2A;x\n", (), "separate columns by commas"),
         (">a\nMK7\n", None, (), "no amino-acid letter"),
         (None, None, ("--window", "7"), "even number"),
