@@ -1,7 +1,8 @@
 """Every protein score of trained models in one go: ProteinGym, downstream tasks, contacts.
 
 Run: python benchmarks/protein_scoring.py RUN [RUN ...] --data DIR [--structures DIR]
-     [--seeds 1 2 3] [--proteins 800] [--out benchmarks/results/protein_scoring]
+     [--seeds 1 2 3] [--proteins 800] [--tuned-tasks stability ...]
+     [--out benchmarks/results/protein_scoring]
 
 RUN is what `lcf score-variants --model` takes. DIR holds `proteingym` and `tape`; structures are
 PDB or mmCIF files. A network of the first run's sizes with random weights is scored too, so that
@@ -153,11 +154,20 @@ def states_of(network: Any, proteins: Sequence[Any], per_residue: bool) -> Calla
 
 
 def fine_tuned(
-    runs: Sequence[str], folder: Path, out: Path, seeds: Sequence[int], proteins: int, epochs: int
+    runs: Sequence[str],
+    folder: Path,
+    out: Path,
+    seeds: Sequence[int],
+    proteins: int,
+    epochs: int,
+    tasks: Sequence[str] = TASKS,
 ) -> None:
-    """TAPE's heads, the whole network trained, one run per seed."""
-    rows = []
-    for task in ("stability", "secondary_structure"):
+    """TAPE's heads, the whole network trained, one run per seed; rows of other tasks in `out` are
+    kept."""
+    table = out / "tape_fine_tuned.json"
+    before = json.loads(table.read_text()) if table.is_file() else []
+    rows = [row for row in before if row["task"] not in tasks]
+    for task in tasks:
         for run in runs:
             values = [fit(run, folder, task, seed, proteins, epochs) for seed in seeds]
             mean = mean_over_seeds([value for value, *_ in values])
@@ -180,7 +190,33 @@ def fine_tuned(
             )
             log.info("Fine-tuned %s on %s: %.3f", name, task, mean.value)
             write_csv(out / "tape_fine_tuned.csv", rows, "one seed")
-            write_json(out / "tape_fine_tuned.json", rows)
+            write_json(table, rows)
+            save_figure(seeds_figure(rows), out / "tape_fine_tuned.png")
+
+
+def seeds_figure(rows: list[dict[str, Any]]) -> Any:
+    """Each seed's score as a point, their mean with Student's 95% interval as a bar."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.4 + 0.5 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for index, row in enumerate(rows):
+        seeds = [value for key, value in row.items() if key.startswith("seed_")]
+        error = None
+        if row["low"] is not None:
+            error = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+        axes.errorbar(row["mean"], index, xerr=error, fmt="D", color="C0", capsize=4)
+        axes.plot(seeds, [index + 0.2] * len(seeds), "o", color="0.5", markersize=4)
+    labels = [f"{row['method']}\n{row['task']}, {row['metric']}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=7)
+    axes.invert_yaxis()
+    axes.axvline(0.0, color="0.4", linewidth=1)
+    axes.grid(axis="x", alpha=0.3)
+    notes = dict.fromkeys(row["note"].partition(";")[0] for row in rows)
+    title = f"Fine-tuned on {rows[0]['training_proteins']} proteins; {', '.join(notes)}"
+    axes.set_title(title, fontsize=8)
+    axes.set_xlabel("accuracy or Spearman: mean of the seeds (95% interval), seeds below")
+    return figure
 
 
 def fit(run: str, folder: Path, task: str, seed: int, proteins: int, epochs: int) -> Any:
@@ -261,6 +297,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--proteins", type=int, default=800, help="of each split, for probes")
     parser.add_argument("--tuned-proteins", type=int, default=300, help="for fine-tuning")
+    parser.add_argument("--tuned-tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
@@ -278,7 +315,7 @@ def main() -> None:
         structures(networks, args.structures, args.out)
     if "fine_tuned" in args.parts:
         tuned, tape = args.tuned_proteins, args.data / "tape"
-        fine_tuned(args.runs, tape, args.out, args.seeds, tuned, args.epochs)
+        fine_tuned(args.runs, tape, args.out, args.seeds, tuned, args.epochs, args.tuned_tasks)
 
 
 if __name__ == "__main__":
