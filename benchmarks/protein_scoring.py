@@ -9,6 +9,10 @@ PDB or mmCIF files. A network of the first run's sizes with random weights is sc
 the table shows what training adds. Written are CSV, JSON and PNG of each part, and `models.json`:
 what the models are. Downstream: a linear probe in closed form on a fixed choice of proteins, and
 TAPE's heads fine-tuned with several seeds on a smaller choice.
+
+Several runs of one network are seeds of its pretraining: each has a row of its own, with its seed
+in the name, and `proteingym_seeds` and `tape_probes_seeds` hold the means with Student's interval.
+Fine-tuning starts from the first run of each network.
 """
 
 import argparse
@@ -22,6 +26,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from seed_tables import SEED, seeds_figure, write_seeds
 
 from lcframework.callbacks.best_weights import BestWeights
 from lcframework.callbacks.proteingym_report import model_name, write_report
@@ -68,17 +73,19 @@ def networks_of(runs: Sequence[str], device: str) -> tuple[Networks, list[dict[s
     """The networks by name, random weights last, and what they are."""
     found: Networks = {}
     about = []
-    for run in runs:
-        path = find_checkpoint(run)
-        network: Any = load_network(path).to(device).eval()
-        name = f"{network.architecture} {network.num_parameters() / 1e6:.2f}M"
+    read = [(run, *_network_of(run, device)) for run in runs]
+    names = [name for _, name, *_ in read]
+    for run, base, network, said in read:
+        seed = said.get("run", {}).get("seed")
+        name = base if names.count(base) == 1 else f"{base}{SEED}{seed}"
+        if name in found:
+            raise SystemExit(f"{run}: another run has the same sizes and seed ({name}).")
         found[name] = network
-        record = path.parent.parent / FILE_NAME
-        said = json.loads(record.read_text()) if record.is_file() else {}
         about.append(
             {
                 "name": name,
                 **network.hparams,
+                "seed": seed,
                 "steps": said.get("run", {}).get("steps"),
                 "tokens": said.get("run", {}).get("tokens"),
                 "training_proteins": said.get("data", {}).get("train", {}).get("n"),
@@ -89,6 +96,23 @@ def networks_of(runs: Sequence[str], device: str) -> tuple[Networks, list[dict[s
     untrained = type(first)(**first.hparams).to(device).eval()
     found[f"{first.architecture}, random weights"] = untrained
     return found, about
+
+
+def _network_of(run: str, device: str) -> tuple[str, Any, dict[str, Any]]:
+    """(name, network, what its `results.json` says, if there is one)."""
+    path = find_checkpoint(run)
+    network: Any = load_network(path).to(device).eval()
+    record = path.parent.parent / FILE_NAME
+    said = json.loads(record.read_text()) if record.is_file() else {}
+    return f"{network.architecture} {network.num_parameters() / 1e6:.2f}M", network, said
+
+
+def first_of_each(runs: Sequence[str]) -> list[str]:
+    """The first run of every network."""
+    kept: dict[str, str] = {}
+    for run in runs:
+        kept.setdefault(_network_of(run, "cpu")[0], run)
+    return list(kept.values())
 
 
 def proteingym(networks: Networks, folder: Path, out: Path) -> None:
@@ -112,6 +136,9 @@ def proteingym(networks: Networks, folder: Path, out: Path) -> None:
     }
     note = f"{len(every)} of 217 assays"
     write_report(tables, every, next(iter(networks)), note, out)
+    assays = tables["proteingym_assays"]
+    whole = [{"DMS_id": "average", **row} for row in tables["proteingym_summary"]]
+    write_seeds([*whole, *assays], ["DMS_id"], "spearman", out / "proteingym_seeds")
     infos = [info for info, _ in data.folder.found]
     keys = [AssayKey(info.uniprot_id, info.selection_type) for info in infos]
     rows = []
@@ -140,6 +167,7 @@ def probes(networks: Networks, folder: Path, out: Path, proteins: int) -> None:
         rows += table_rows(data.spec, scores, data.note)
         log.info("Probe of %s done", task)
     write_table(rows, out, "tape_probes")
+    write_seeds(rows, ["task", "test", "metric"], "value", out / "tape_probes_seeds")
 
 
 def states_of(network: Any, proteins: Sequence[Any], per_residue: bool) -> Callable[..., Any]:
@@ -192,31 +220,6 @@ def fine_tuned(
             write_csv(out / "tape_fine_tuned.csv", rows, "one seed")
             write_json(table, rows)
             save_figure(seeds_figure(rows), out / "tape_fine_tuned.png")
-
-
-def seeds_figure(rows: list[dict[str, Any]]) -> Any:
-    """Each seed's score as a point, their mean with Student's 95% interval as a bar."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.4 + 0.5 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    for index, row in enumerate(rows):
-        seeds = [value for key, value in row.items() if key.startswith("seed_")]
-        error = None
-        if row["low"] is not None:
-            error = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
-        axes.errorbar(row["mean"], index, xerr=error, fmt="D", color="C0", capsize=4)
-        axes.plot(seeds, [index + 0.2] * len(seeds), "o", color="0.5", markersize=4)
-    labels = [f"{row['method']}\n{row['task']}, {row['metric']}" for row in rows]
-    axes.set_yticks(range(len(rows)), labels, fontsize=7)
-    axes.invert_yaxis()
-    axes.axvline(0.0, color="0.4", linewidth=1)
-    axes.grid(axis="x", alpha=0.3)
-    notes = dict.fromkeys(row["note"].partition(";")[0] for row in rows)
-    title = f"Fine-tuned on {rows[0]['training_proteins']} proteins; {', '.join(notes)}"
-    axes.set_title(title, fontsize=8)
-    axes.set_xlabel("accuracy or Spearman: mean of the seeds (95% interval), seeds below")
-    return figure
 
 
 def fit(run: str, folder: Path, task: str, seed: int, proteins: int, epochs: int) -> Any:
@@ -315,7 +318,15 @@ def main() -> None:
         structures(networks, args.structures, args.out)
     if "fine_tuned" in args.parts:
         tuned, tape = args.tuned_proteins, args.data / "tape"
-        fine_tuned(args.runs, tape, args.out, args.seeds, tuned, args.epochs, args.tuned_tasks)
+        fine_tuned(
+            first_of_each(args.runs),
+            tape,
+            args.out,
+            args.seeds,
+            tuned,
+            args.epochs,
+            args.tuned_tasks,
+        )
 
 
 if __name__ == "__main__":
