@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 from gym_files import ROWS, reference, reference_row, write
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from tape_files import write_jsonl
 from traced_training import trained
 
-from lcframework.callbacks.logged_media import markdown
+from lcframework.callbacks.logged_media import log_picture, log_table, markdown
 from lcframework.callbacks.proteingym_in_loop import ProteinGymInLoop
 from lcframework.callbacks.tape_probe import TapeProbeInLoop
 from lcframework.run.csv_log import RunCSVLogger
@@ -96,6 +96,25 @@ def check_wandb(media, figures):
     images = sorted((media / "images").rglob("*.png"))
     assert sorted(one.parent.name for one in images) == ["proteingym"] * 3 + ["tape_probe"] * 2
     assert (figures / "proteingym.png").read_bytes() in [one.read_bytes() for one in images]
+
+
+@pytest.mark.parametrize(("rank", "calls"), [(0, 2), (1, 0)])
+def test_rank_0_alone_logs(rank, calls, tmp_path, monkeypatch):
+    logged = []
+    for name in ("log_table", "log_image"):
+        monkeypatch.setattr(WandbLogger, name, lambda *a, **k: logged.append((a, k)))
+
+    class Trainer:
+        is_global_zero = rank == 0
+        loggers = (WandbLogger.__new__(WandbLogger), RunCSVLogger(tmp_path))
+
+    log_table(Trainer(), "t", [{"method": "a", "value": None}], 3)
+    log_picture(Trainer(), "p", tmp_path / "p.png", 3)
+    assert len(logged) == calls
+    if calls:
+        (_, table), (picture, _) = logged
+        assert table == {"columns": ["method", "value"], "data": [["a", None]], "step": 3}
+        assert picture[1:] == ("p", [str(tmp_path / "p.png")])
 
 
 def test_a_table_as_markdown():
