@@ -49,6 +49,7 @@ def run(tmp_path, monkeypatch):
     ]
     looked = trained(tmp_path, monkeypatch, *protocols(tmp_path), loggers=loggers)
     wandb.finish()
+    wandb.teardown()  # it would keep settings for the next test
     return tmp_path / "run", plain, looked
 
 
