@@ -1,13 +1,18 @@
 """Every protein score of trained models in one go: ProteinGym, downstream tasks, contacts.
 
 Run: python benchmarks/protein_scoring.py RUN [RUN ...] --data DIR [--structures DIR]
-     [--seeds 1 2 3] [--proteins 800] [--out benchmarks/results/protein_scoring]
+     [--seeds 1 2 3] [--proteins 800] [--tuned-tasks stability ...]
+     [--out benchmarks/results/protein_scoring]
 
 RUN is what `lcf score-variants --model` takes. DIR holds `proteingym` and `tape`; structures are
 PDB or mmCIF files. A network of the first run's sizes with random weights is scored too, so that
 the table shows what training adds. Written are CSV, JSON and PNG of each part, and `models.json`:
 what the models are. Downstream: a linear probe in closed form on a fixed choice of proteins, and
 TAPE's heads fine-tuned with several seeds on a smaller choice.
+
+Several runs of one network are seeds of its pretraining: each has a row of its own, with its seed
+in the name, and `proteingym_seeds` and `tape_probes_seeds` hold the means with Student's interval.
+Fine-tuning starts from the first run of each network.
 """
 
 import argparse
@@ -21,6 +26,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from seed_tables import SEED, seeds_figure, write_seeds
 
 from lcframework.callbacks.best_weights import BestWeights
 from lcframework.callbacks.proteingym_report import model_name, write_report
@@ -67,17 +73,19 @@ def networks_of(runs: Sequence[str], device: str) -> tuple[Networks, list[dict[s
     """The networks by name, random weights last, and what they are."""
     found: Networks = {}
     about = []
-    for run in runs:
-        path = find_checkpoint(run)
-        network: Any = load_network(path).to(device).eval()
-        name = f"{network.architecture} {network.num_parameters() / 1e6:.2f}M"
+    read = [(run, *_network_of(run, device)) for run in runs]
+    names = [name for _, name, *_ in read]
+    for run, base, network, said in read:
+        seed = said.get("run", {}).get("seed")
+        name = base if names.count(base) == 1 else f"{base}{SEED}{seed}"
+        if name in found:
+            raise SystemExit(f"{run}: another run has the same sizes and seed ({name}).")
         found[name] = network
-        record = path.parent.parent / FILE_NAME
-        said = json.loads(record.read_text()) if record.is_file() else {}
         about.append(
             {
                 "name": name,
                 **network.hparams,
+                "seed": seed,
                 "steps": said.get("run", {}).get("steps"),
                 "tokens": said.get("run", {}).get("tokens"),
                 "training_proteins": said.get("data", {}).get("train", {}).get("n"),
@@ -88,6 +96,23 @@ def networks_of(runs: Sequence[str], device: str) -> tuple[Networks, list[dict[s
     untrained = type(first)(**first.hparams).to(device).eval()
     found[f"{first.architecture}, random weights"] = untrained
     return found, about
+
+
+def _network_of(run: str, device: str) -> tuple[str, Any, dict[str, Any]]:
+    """(name, network, what its `results.json` says, if there is one)."""
+    path = find_checkpoint(run)
+    network: Any = load_network(path).to(device).eval()
+    record = path.parent.parent / FILE_NAME
+    said = json.loads(record.read_text()) if record.is_file() else {}
+    return f"{network.architecture} {network.num_parameters() / 1e6:.2f}M", network, said
+
+
+def first_of_each(runs: Sequence[str]) -> list[str]:
+    """The first run of every network."""
+    kept: dict[str, str] = {}
+    for run in runs:
+        kept.setdefault(_network_of(run, "cpu")[0], run)
+    return list(kept.values())
 
 
 def proteingym(networks: Networks, folder: Path, out: Path) -> None:
@@ -111,6 +136,9 @@ def proteingym(networks: Networks, folder: Path, out: Path) -> None:
     }
     note = f"{len(every)} of 217 assays"
     write_report(tables, every, next(iter(networks)), note, out)
+    assays = tables["proteingym_assays"]
+    whole = [{"DMS_id": "average", **row} for row in tables["proteingym_summary"]]
+    write_seeds([*whole, *assays], ["DMS_id"], "spearman", out / "proteingym_seeds")
     infos = [info for info, _ in data.folder.found]
     keys = [AssayKey(info.uniprot_id, info.selection_type) for info in infos]
     rows = []
@@ -139,6 +167,7 @@ def probes(networks: Networks, folder: Path, out: Path, proteins: int) -> None:
         rows += table_rows(data.spec, scores, data.note)
         log.info("Probe of %s done", task)
     write_table(rows, out, "tape_probes")
+    write_seeds(rows, ["task", "test", "metric"], "value", out / "tape_probes_seeds")
 
 
 def states_of(network: Any, proteins: Sequence[Any], per_residue: bool) -> Callable[..., Any]:
@@ -153,11 +182,20 @@ def states_of(network: Any, proteins: Sequence[Any], per_residue: bool) -> Calla
 
 
 def fine_tuned(
-    runs: Sequence[str], folder: Path, out: Path, seeds: Sequence[int], proteins: int, epochs: int
+    runs: Sequence[str],
+    folder: Path,
+    out: Path,
+    seeds: Sequence[int],
+    proteins: int,
+    epochs: int,
+    tasks: Sequence[str] = TASKS,
 ) -> None:
-    """TAPE's heads, the whole network trained, one run per seed."""
-    rows = []
-    for task in ("stability", "secondary_structure"):
+    """TAPE's heads, the whole network trained, one run per seed; rows of other tasks in `out` are
+    kept."""
+    table = out / "tape_fine_tuned.json"
+    before = json.loads(table.read_text()) if table.is_file() else []
+    rows = [row for row in before if row["task"] not in tasks]
+    for task in tasks:
         for run in runs:
             values = [fit(run, folder, task, seed, proteins, epochs) for seed in seeds]
             mean = mean_over_seeds([value for value, *_ in values])
@@ -180,7 +218,8 @@ def fine_tuned(
             )
             log.info("Fine-tuned %s on %s: %.3f", name, task, mean.value)
             write_csv(out / "tape_fine_tuned.csv", rows, "one seed")
-            write_json(out / "tape_fine_tuned.json", rows)
+            write_json(table, rows)
+            save_figure(seeds_figure(rows), out / "tape_fine_tuned.png")
 
 
 def fit(run: str, folder: Path, task: str, seed: int, proteins: int, epochs: int) -> Any:
@@ -261,6 +300,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--proteins", type=int, default=800, help="of each split, for probes")
     parser.add_argument("--tuned-proteins", type=int, default=300, help="for fine-tuning")
+    parser.add_argument("--tuned-tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
@@ -278,7 +318,15 @@ def main() -> None:
         structures(networks, args.structures, args.out)
     if "fine_tuned" in args.parts:
         tuned, tape = args.tuned_proteins, args.data / "tape"
-        fine_tuned(args.runs, tape, args.out, args.seeds, tuned, args.epochs)
+        fine_tuned(
+            first_of_each(args.runs),
+            tape,
+            args.out,
+            args.seeds,
+            tuned,
+            args.epochs,
+            args.tuned_tasks,
+        )
 
 
 if __name__ == "__main__":

@@ -24,17 +24,32 @@ class Losses(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.values.append(outputs["loss"].item())
-        self.modes.append([module.training for module in pl_module.modules()])
+        self.modes.append([*(module.training for module in pl_module.modules()), *flags()])
 
 
-def trained(tmp_path, monkeypatch, *callbacks):
+def flags():
+    """Process-wide switches that could change what training computes."""
+    cudnn = torch.backends.cudnn
+    return [
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.is_autocast_enabled("cpu"),
+        (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32),
+    ]
+
+
+def trained(tmp_path, monkeypatch, *callbacks, loggers=False):
     monkeypatch.setenv("LCF_STORES", str(tmp_path / "stores"))
     pl.seed_everything(5, verbose=False)
     task = MaskedLMTask(Noisy(d_model=12, n_layers=1, d_state=4))
     data = UniRef50DataModule(train=str(sample_dir() / "train.fasta.gz"), max_tokens=1024)
     losses = Losses()
     trainer = pl.Trainer(
-        max_steps=5, accelerator="cpu", logger=False, enable_checkpointing=False,
+        max_steps=5, accelerator="cpu", logger=loggers, enable_checkpointing=False,
         enable_progress_bar=False, use_distributed_sampler=False, default_root_dir=tmp_path,
         callbacks=[*callbacks, losses],
     )  # fmt: skip

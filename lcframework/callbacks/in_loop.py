@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from lcframework.callbacks.exact_resume import capture_random_state, restore_random_state
 from lcframework.callbacks.length_report import SHARDED
+from lcframework.callbacks.logged_media import log_picture, log_table
 from lcframework.errors import ConfigError
 from lcframework.files import write_csv
 from lcframework.tasks.variant_effects.inference import Inference
@@ -26,9 +27,10 @@ Metrics = dict[str, dict[str, Any]]
 class InLoop(Callback):
     """Runs a protocol every N optimizer steps and at the end of training.
 
-    A subclass reads its data in `prepare`, scores in `look` and writes in `finish`. Each time, the
-    values go to the loggers and to `figures/<name>_steps.csv`. Works with any task that keeps its
-    network as `model`.
+    A subclass reads its data in `prepare`, scores in `look` and writes in `report`. Each time, the
+    values go to the loggers and to `figures/<name>_steps.csv`, the tables and the picture to
+    `figures/` and to the loggers that take them (see `logged_media`). Works with any task that
+    keeps its network as `model`.
 
     Args:
         name: of the callback in the config and of its files.
@@ -38,7 +40,7 @@ class InLoop(Callback):
 
     Attributes:
         steps: one row per look.
-        results: `{"metrics", "tables"}` of the last look, and `<name>_steps` of all.
+        results: `{"metrics", "tables"}` of the last look; the table `<name>_steps` is of all.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -64,8 +66,9 @@ class InLoop(Callback):
         """Score the network as it is; every rank calls it and returns the same values."""
         raise NotImplementedError
 
-    def finish(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Rows]:
-        """After the last look: write tables and pictures on rank 0; returns the tables."""
+    def report(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Rows]:
+        """After each look: on rank 0 write the tables, and the picture as `figures/<name>.png`;
+        returns the tables by name."""
         raise NotImplementedError
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -101,9 +104,8 @@ class InLoop(Callback):
             self._look(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the trained network, and write the tables and the picture."""
+        """Look at the trained network."""
         self._look(trainer, pl_module)
-        self.results["tables"] |= self.finish(trainer, pl_module)
 
     def _seen(self, step: int) -> bool:
         return bool(self.steps) and self.steps[-1]["step"] == step
@@ -114,24 +116,35 @@ class InLoop(Callback):
         before = capture_random_state()
         try:
             metrics = self.look(trainer, pl_module, Inference(network, self.max_tokens, precision))
+            tables = self.report(trainer, pl_module)
+            if not self._seen(trainer.global_step):
+                self._keep(trainer, {key: one["value"] for key, one in metrics.items()}, tables)
         finally:
             restore_random_state(before)
-        values = {key: one["value"] for key, one in metrics.items()}
-        if not self._seen(trainer.global_step):
-            self.steps.append({"step": trainer.global_step, **values})
-            self._log(trainer, {key: one for key, one in values.items() if one is not None})
-        self.results = {"metrics": metrics, "tables": {f"{self.name}_steps": list(self.steps)}}
+        steps = {f"{self.name}_steps": list(self.steps)}
+        self.results = {"metrics": metrics, "tables": tables | steps}
         if hasattr(pl_module, "forget_step_time"):
             pl_module.forget_step_time()  # type: ignore[operator]
 
-    def _log(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
+    def _keep(
+        self, trainer: pl.Trainer, values: dict[str, float | None], tables: dict[str, Rows]
+    ) -> None:
+        """Add the look to `steps` and to the loggers."""
+        self.steps.append({"step": trainer.global_step, **values})
+        known = {key: one for key, one in values.items() if one is not None}
+        # The step that has just been done, as Lightning counts it for training scalars.
+        step = trainer.global_step - 1
         for logger in trainer.loggers:
-            # The step that has just been done, as Lightning counts it for training scalars.
-            logger.log_metrics(values, step=trainer.global_step - 1)
-        if trainer.is_global_zero:
-            write_csv(self.folder / "figures" / f"{self.name}_steps.csv", self.steps, "undefined")
-            shown = ", ".join(f"{key.partition('/')[2]} {one:.3f}" for key, one in values.items())
-            log.info("%s at step %s: %s", self.name, f"{trainer.global_step:,}", shown)
+            logger.log_metrics(known, step=step)
+        if not trainer.is_global_zero:
+            return
+        figures = self.folder / "figures"
+        for name, rows in tables.items():
+            log_table(trainer, f"{self.name}/tables/{name}", rows, step)
+        log_picture(trainer, f"{self.name}/picture", figures / f"{self.name}.png", step)
+        write_csv(figures / f"{self.name}_steps.csv", self.steps, "undefined")
+        shown = ", ".join(f"{key.partition('/')[2]} {one:.3f}" for key, one in known.items())
+        log.info("%s at step %s: %s", self.name, f"{trainer.global_step:,}", shown)
 
     def state_dict(self) -> dict[str, Any]:
         """The looks so far, so that a resumed run keeps them."""

@@ -28,8 +28,8 @@ from lcframework.tasks.variant_effects.task import score_target
 class ProteinGymInLoop(InLoop):
     """Scores a fixed set of assays while a masked language model trains.
 
-    Targets are shared out among the ranks. At the end the tables and the picture of
-    `ProteinGymReport` are written too.
+    Targets are shared out among the ranks. Each look writes and logs the tables and the picture of
+    `ProteinGymReport`.
 
     Args:
         folder: the run directory.
@@ -90,8 +90,8 @@ class ProteinGymInLoop(InLoop):
         self._scored = gathered(found, trainer.world_size)
         return result_metrics(self._scored, name, self.resamples, 0)
 
-    def finish(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Rows]:
-        """Write the tables and the picture of the last look."""
+    def report(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Rows]:
+        """Write the tables and the picture."""
         with_published(self._scored, self.data.published())
         tables = {
             "proteingym_summary": summary_rows(self._scored, self.resamples, 0),

@@ -29,7 +29,8 @@ from lcframework.tasks.variant_effects.inference import MAX_TOKENS, Inference, e
 class TapeProbeInLoop(InLoop):
     """Probes a fixed choice of proteins of one task while a masked language model trains.
 
-    Proteins are shared out among the ranks. At the end the table has the baselines too.
+    Proteins are shared out among the ranks. Each look writes and logs a table with the baselines,
+    which are fitted once, on rank 0, and its picture.
 
     Args:
         folder: the run directory.
@@ -69,6 +70,7 @@ class TapeProbeInLoop(InLoop):
             )
         self.layer = layer
         self._scores: dict[str, Interval] = {}
+        self._baselines: dict[str, dict[str, Interval]] | None = None
 
     def prepare(self) -> None:
         """Read all splits.
@@ -113,14 +115,17 @@ class TapeProbeInLoop(InLoop):
         torch.distributed.all_gather_object(shared, own)
         return [shared[index % world][index // world] for index in range(len(proteins))]
 
-    def finish(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Rows]:
-        """Write the table and the picture of the last look."""
+    def report(self, trainer: pl.Trainer, pl_module: Any) -> dict[str, Rows]:
+        """Write the table and the picture."""
         data = self.data
         scores: dict[str, Any] = {f"{model_name(pl_module)}, linear probe": self._scores}
         if trainer.is_global_zero:
-            tests = {split: data.proteins(split) for split in data.test_splits()}
-            scores |= baselines(data.spec, data.proteins(TRAIN), data.proteins(VALID), tests)
+            if self._baselines is None:
+                tests = {split: data.proteins(split) for split in data.test_splits()}
+                train, valid = data.proteins(TRAIN), data.proteins(VALID)
+                self._baselines = baselines(data.spec, train, valid, tests)
+            scores |= self._baselines
         rows = table_rows(data.spec, scores, data.note)
         if trainer.is_global_zero:
-            write_table(rows, self.folder / "figures", "tape_probe")
-        return {"tape_probe": rows}
+            write_table(rows, self.folder / "figures", self.name)
+        return {self.name: rows}

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from lcframework.callbacks.logged_media import log_picture, log_table
 from lcframework.callbacks.proteingym_report import model_name
 from lcframework.callbacks.tape_table import result_metrics, table_rows, write_table
 from lcframework.data.tape.batch import TapeBatch
@@ -76,6 +77,9 @@ class TapeReport(Callback):
         }
         if trainer.is_global_zero:
             write_table(rows, self.folder / "figures", "tape")
+            log_table(trainer, "test/tables/tape", rows, trainer.global_step)
+            picture = self.folder / "figures" / "tape.png"
+            log_picture(trainer, "test/picture", picture, trainer.global_step)
             for row in rows:
                 log.info("%s %s: %s %s", row["test"], row["metric"], row["value"], row["method"])
             log.info("%s", data.note)

@@ -189,7 +189,8 @@ def _variants_of(
         if not has_sequence:
             raise DataError(
                 f"{table.path}, line 1: neither `mutant` nor `mutated_sequence` is a column; the "
-                f"header is {','.join(table.header)[:99]!r}. Name the column of A24C:D30N `mutant`."
+                f"header is {','.join(table.header)[:99]!r}. Name the column of A24C:D30N `mutant` "
+                "and separate columns by commas."
             )
         if how.strategy != PLL:
             raise ConfigError(

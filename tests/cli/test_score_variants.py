@@ -86,6 +86,7 @@ def test_bad_variants_can_be_left_out(files, model, caplog):
         (None, "mutant\n", (), "has no rows"),
         ("", None, (), "wt.fasta is empty"),
         (">a\nMKT\n>b\nMKT\n", None, (), "holds 2 proteins; the wild type must be one"),
+        (None, "mutant;note\nK2A;x\n", (), "separate columns by commas"),
         (">a\nMK7\n", None, (), "no amino-acid letter"),
         (None, None, ("--window", "7"), "even number"),
         (None, None, ("--strategy", "wt-marginals", "--window", "8"), "no effect"),
@@ -105,6 +106,14 @@ def test_bad_files_are_one_paragraph_and_write_nothing(
     assert caught.value.code == 2
     assert re.search(message, capsys.readouterr().err)
     assert not [path for path in files.iterdir() if "scores" in path.name]
+
+
+def test_a_directory_is_no_table(files, model, capsys):
+    (files / "variants.csv").unlink()
+    (files / "variants.csv").mkdir()
+    with pytest.raises(SystemExit):
+        call(files, model)
+    assert "variants.csv is a directory" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(files, model, capsys):

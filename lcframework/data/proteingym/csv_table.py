@@ -45,6 +45,8 @@ def read_csv_table(path: Path, required: Sequence[str] = ()) -> CsvTable:
         DataError: the file is missing, damaged, not text, empty, lacks a column or has a row of
             another length than the header.
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a directory. Name a CSV file in it.")
     if not path.is_file():
         raise DataError(
             f"{path}: there is no such file. Check the spelling; relative paths start at the "

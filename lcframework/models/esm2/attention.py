@@ -18,7 +18,7 @@ Two ways to compute the same thing:
 `auto` takes `varlen` where it can run and `sdpa` elsewhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,17 +43,36 @@ class Packing:
         cu_seqlens: (S+1,) int32, on the device of the tokens.
         max_len: tokens of the longest protein.
         backend: "auto", "varlen" or "sdpa".
+        wanted: (M,) places in rising order, the only ones whose queries are computed in the last
+            layer; None for all.
     """
 
     cu_seqlens: Tensor
     max_len: int
     backend: str = "auto"
+    wanted: Tensor | None = None
+
+    def everywhere(self) -> "Packing":
+        """The same pack with a query at every place."""
+        return self if self.wanted is None else self._everywhere
+
+    @cached_property
+    def _everywhere(self) -> "Packing":
+        return replace(self, wanted=None)
 
     @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each protein on the host; on a GPU the first use waits for the device, so
         `varlen` never asks."""
         return self.cu_seqlens.diff().tolist()
+
+    @cached_property
+    def query_borders(self) -> tuple[Tensor, int]:
+        """`cu_seqlens` (S+1,) int32 of the queries, and a bound on the queries of one protein."""
+        if self.wanted is None:
+            return self.cu_seqlens, self.max_len
+        borders = torch.searchsorted(self.wanted, self.cu_seqlens.long())
+        return borders.int(), min(self.max_len, len(self.wanted))
 
 
 def packed_attention(
@@ -73,7 +92,7 @@ def packed_attention(
 
     Args:
         module: the attention layer that calls; unused.
-        query: (1, H, T, D), rotated already.
+        query: (1, H, T, D), rotated already; (1, H, M, D) with `packing.wanted`.
         key: (1, H, T, D), rotated already.
         value: (1, H, T, D).
         attention_mask: must be None.
@@ -82,8 +101,8 @@ def packed_attention(
         packing: the borders, handed through from the model's forward.
 
     Returns:
-        (1, T, H, D) in the dtype of `value`, and None for the attention weights, which are never
-        formed.
+        (1, T or M, H, D) in the dtype of `value`, and None for the attention weights, which are
+        never formed.
 
     Raises:
         ValueError: no packing, a mask, more than one row, dropout, or a backend that cannot run
@@ -121,10 +140,13 @@ def _takes_varlen(value: Tensor, backend: str) -> bool:
 def _per_protein(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
     # split, not slices: its backward is one concatenation, a slice's would fill a T-long gradient
     # per protein.
-    pieces = zip(*(x.split(packing.lengths, dim=2) for x in (q, k, v)), strict=True)
+    asked = packing.query_borders[0].diff().tolist() if packing.wanted is not None else None
+    lengths = (asked or packing.lengths, packing.lengths, packing.lengths)
+    pieces = zip(*(x.split(n, dim=2) for x, n in zip((q, k, v), lengths, strict=True)), strict=True)
     done = [
         F.scaled_dot_product_attention(q_1HLD, k_1HLD, v_1HLD, scale=scale).transpose(1, 2)
         for q_1HLD, k_1HLD, v_1HLD in pieces
+        if q_1HLD.shape[2]
     ]
     return torch.cat(done, dim=1)
 
@@ -134,9 +156,12 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> 
 
     head_size = q.shape[-1]
     extra = -head_size % VARLEN_HEAD_MULTIPLE
-    q_THD, k_THD, v_THD = (F.pad(x[0].transpose(0, 1), (0, extra)) for x in (q, k, v))
+    q_THD, k_THD, v_THD = (x[0].transpose(0, 1) for x in (q, k, v))
+    if extra:  # F.pad copies even where it adds nothing
+        q_THD, k_THD, v_THD = (F.pad(x, (0, extra)) for x in (q_THD, k_THD, v_THD))
+    cu_q, longest_q = packing.query_borders
     cu, longest = packing.cu_seqlens, packing.max_len
-    out_THD = varlen_attn(q_THD, k_THD, v_THD, cu, cu, longest, longest, scale=scale)
+    out_THD = varlen_attn(q_THD, k_THD, v_THD, cu_q, cu, longest_q, longest, scale=scale)
     assert isinstance(out_THD, Tensor)  # a pair only when the log-sum-exp is asked for
     return out_THD[..., :head_size].unsqueeze(0)
 

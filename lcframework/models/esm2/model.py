@@ -3,11 +3,12 @@
 Legend: T tokens of the pack, S proteins, M scored positions, V vocabulary, d model width, f
 feed-forward width.
 
-The network is transformers' `EsmForMaskedLM` untouched, with ESM-2's switches: rotary positions, no
+The network is transformers' `EsmForMaskedLM`, with ESM-2's switches: rotary positions, no
 dropout, no layer norm on the embeddings, input and output embedding tied. Two things are left out
 because the masked LM objective never uses them: the pooler and the contact head. `token_dropout` is
 off by default, so that the number of masked residues of one protein does not rescale its embeddings
-and LC-PLM sees the same inputs; published ESM-2 weights need it (see `huggingface`).
+and LC-PLM sees the same inputs; published ESM-2 weights need it (see `huggingface`). Training runs
+transformers' own layers; without gradients `lean_layer` computes the same in fewer steps.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transformers import EsmConfig, EsmForMaskedLM
 
 from lcframework.models.esm2.attention import ATTENTION_NAME, BACKENDS, Packing
+from lcframework.models.esm2.lean_layer import LeanEsmLayer
 
 CLS_ID, PAD_ID, EOS_ID, MASK_ID = 0, 1, 2, 32
 MAX_POSITIONS = 65_536
@@ -106,6 +108,10 @@ class ESM2(nn.Module):
             )
         )
         self.network.set_attn_implementation(ATTENTION_NAME)
+        layers: Any = self.network.esm.encoder.layer
+        for layer in layers:
+            layer.__class__ = LeanEsmLayer
+        layers[-1].is_last = True
         # Parameters without a gradient would make distributed training refuse the model.
         self.network.esm.contact_head = None  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -129,12 +135,19 @@ class ESM2(nn.Module):
                 wait for the device.
         """
         _check_packed(tokens, cu_seqlens, max_len)
-        packing = Packing(cu_seqlens, max_len, self.attention_backend)
+        order = None
+        if at is not None and at.numel() and not torch.is_grad_enabled():
+            at, order = at.sort()
         hidden_1Td = self.network.esm(
             **self.inputs_of(tokens, cu_seqlens),
             position_ids=positions_in_protein(cu_seqlens, tokens.shape[0]).unsqueeze(0),
-            packing=packing,
+            packing=Packing(
+                cu_seqlens, max_len, self.attention_backend, at if order is not None else None
+            ),
         ).last_hidden_state
+        if order is not None:  # the last layer was computed there only
+            logits = self.network.lm_head(hidden_1Td[0])
+            return torch.empty_like(logits).index_copy_(0, order, logits)
         hidden = hidden_1Td[0] if at is None else hidden_1Td[0, at]
         return self.network.lm_head(hidden)
 
