@@ -137,6 +137,10 @@ def _excluded(first: Tensor, second: Tensor, weights: Weights) -> Tensor:
     return same
 
 
+class NoNegativesError(DataError):
+    """A pool in which no pair has a negative: its contrastive loss has no gradient."""
+
+
 def contrastive(
     original_BE: Tensor, focused_BE: Tensor, log_scale: Tensor, pairs: Sequence[Pair],
     weights: Weights, gather: bool = True, queue: PairQueue | None = None, push: bool = False,
@@ -160,7 +164,7 @@ def contrastive(
         The loss, and the mean number of negatives of the pairs that have one.
 
     Raises:
-        DataError: no pair has a negative.
+        NoNegativesError: no pair has a negative.
     """
     device = original_BE.device
     about = torch.tensor(
@@ -178,10 +182,10 @@ def contrastive(
     if past is not None:
         count = count + (~past.excluded_BQ).sum(1)
     if not (count > 0).any():
-        raise DataError(
+        raise NoNegativesError(
             f"No pair of a batch of {len(takes)} has a negative: all are of one question, or left "
-            "out of the contrastive loss. Give a larger data.pool_size, or see "
-            "data.retrieval.on_miss."
+            "out of the contrastive loss. Give a larger data.pool_size; raise task.max_length if "
+            "the kept chunks were cut away with the document's rest; or see data.retrieval.on_miss."
         )
     loss = info_nce(sides[0], sides[1], log_scale, excluded, past)
     if queue is not None and push:

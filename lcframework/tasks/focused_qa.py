@@ -23,7 +23,13 @@ from lcframework.models.focused.network import SCALE_INIT, TwoViewNetwork
 from lcframework.models.focused.views import focused_view, original_view
 from lcframework.ops.info_nce import MAX_SCALE
 from lcframework.tasks.focused_generation import FocusedGeneration
-from lcframework.tasks.focused_pool import Pair, PairQueue, Weights, contrastive
+from lcframework.tasks.focused_pool import (
+    NoNegativesError,
+    Pair,
+    PairQueue,
+    Weights,
+    contrastive,
+)
 from lcframework.tasks.focused_step import STEPS, StepLosses, cached_step, direct_step
 from lcframework.tasks.optimizers import WarmupCosineAdamW
 
@@ -110,6 +116,7 @@ class FocusedQATask(FocusedGeneration):
         self.tokens_seen: Tensor
         self.register_buffer("tokens_seen", torch.zeros((), dtype=torch.float64))
         self.val_loss, self.val_contrast = MeanMetric(), MeanMetric()
+        self.val_pools_left_out = 0
 
     def _new_rows(self) -> list[int]:
         """Tokens whose embeddings are trained beside the adapters."""
@@ -243,8 +250,12 @@ class FocusedQATask(FocusedGeneration):
             self.val_loss.update(loss / pair.original.answer_tokens, pair.original.answer_tokens)
         if self.weights.contrast and len(pairs) > 1:
             focused, _ = self._embedded(pairs, "focused")
-            value, _ = contrastive(rows, focused, self.network.log_scale, pairs, self.weights)
-            self.val_contrast.update(value)
+            try:
+                value, _ = contrastive(rows, focused, self.network.log_scale, pairs, self.weights)
+            except NoNegativesError:  # on every rank alike: all see the same pool
+                self.val_pools_left_out += 1
+            else:
+                self.val_contrast.update(value)
 
     def _embedded(self, pairs: Sequence[Pair], side: str) -> tuple[Tensor, Tensor]:
         """Embeddings of one side, and the losses of its answers."""
@@ -263,6 +274,10 @@ class FocusedQATask(FocusedGeneration):
         if self.val_contrast.update_called:
             self.log("val/contrast", self.val_contrast.compute())
         self.val_contrast.reset()
+        if self.val_pools_left_out:
+            # Every rank counted the same pools.
+            self.log("val/pools_without_negatives", float(self.val_pools_left_out))
+        self.val_pools_left_out = 0
 
     def on_train_end(self) -> None:
         """Write the adapter to `adapter/` in the run directory."""

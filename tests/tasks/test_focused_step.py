@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -188,8 +189,9 @@ def test_same_question_only_is_refused():
 def _worker(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2,
+        timeout=timedelta(seconds=90),
+    )  # fmt: skip
     given = pairs(4)[2 * rank : 2 * rank + 2]
     for name, step in STEPS.items():
         net = network(dropout=0.0)
@@ -216,6 +218,7 @@ def _worker(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_and_synchronise_once(tmp_path):
     """Cached, gathered and queued: the gradients of one process with all pairs. Direct: the mean of
     two processes that do not know of each other."""

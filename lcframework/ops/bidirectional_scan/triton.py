@@ -96,14 +96,16 @@ def entering_shape(
 ) -> tuple[int, ...]:
     """Shape of the entering states that `run_forward` returns in training for `x` (..., T, E), (0,)
     where it returns none."""
-    tokens, channels = (int(one) for one in x.shape[-2:])
+    # Under torch.compile sizes are symbols; the rule below is no arithmetic of symbols, so a graph is
+    # compiled for each size of a pack.
+    tokens, channels, states, segments = (int(one) for one in (*x.shape[-2:], states, segments))
     costs = current_tiles(x.device, x.dtype, padded_states(states)).training_costs
     whole, piece = lengths_for(tokens, longest, segments, channels, quarters(x.device), costs)
     if longest <= whole and not has_initial:
         return (0,)
     return (
         2,
-        item_count(tokens, longest, int(segments), whole, piece),
+        item_count(tokens, longest, segments, whole, piece),
         padded_states(states),
         channels,
     )
