@@ -105,9 +105,10 @@ def options() -> argparse.Namespace:
 def network_of(given: argparse.Namespace, dtype: str) -> TwoViewNetwork:
     """The model with adapters, in training mode."""
     if given.quick:
+        settings: dict[str, Any] = {"attn_implementation": "sdpa"}
         config = LlamaConfig(
             vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=3,
-            num_attention_heads=4, num_key_value_heads=2, attn_implementation="sdpa",
+            num_attention_heads=4, num_key_value_heads=2, **settings,
         )  # fmt: skip
         model: Any = LlamaForCausalLM(config)
     else:

@@ -158,7 +158,12 @@ def markdown(rows: Sequence[dict], missing: Sequence[str]) -> str:
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         for row in own:
             ends = [
-                _shown(*(row[f"minus_{base}{end}"] for end in ("", "_low", "_high")), digits)
+                _shown(
+                    row[f"minus_{base}"],
+                    row[f"minus_{base}_low"],
+                    row[f"minus_{base}_high"],
+                    digits,
+                )
                 for base in ("vanilla", "equal_compute")
             ]
             ends[0] = "" if row["variant"] == VANILLA else ends[0]
@@ -180,7 +185,7 @@ def maps(found: Mapping[str, Mapping[int, Answers]], to: Path) -> None:
         rows = [row for answers in seeds.values() for row in answers.values()]
         table = heat_map(rows)
         for row in table:  # the intervals would count a question once per seed
-            row.pop("low"), row.pop("high")
+            del row["low"], row["high"]
         write_csv(to / f"map_{variant}.csv", table)
         save_figure(draw_map(table), to / f"map_{variant}.png")
 
@@ -210,8 +215,9 @@ def write_all(runs: Sequence[Run], given: argparse.Namespace, failed: Mapping[st
             "variant": run.variant, "seed": run.seed, "lr": run.lr, "steps": run.steps,
             **record["run"], "metrics": record["metrics"],
         }  # fmt: skip
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        kept = {name: config[name] for name in ("task", "data", "optimizer", "trainer", "model")}  # type: ignore[index]
+        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        parts = ("task", "data", "optimizer", "trainer", "model")
+        kept: dict[str, Any] = {name: config[name] for name in parts}
         for name in ("questions", "passages"):
             kept["data"][name] = Path(kept["data"][name]).name
         kept["model"]["path"] = Path(kept["model"]["path"]).name

@@ -96,8 +96,8 @@ def entering_shape(
 ) -> tuple[int, ...]:
     """Shape of the entering states that `run_forward` returns in training for `x` (..., T, E), (0,)
     where it returns none."""
-    # Under torch.compile sizes are symbols; the rule below is no arithmetic of symbols, so a graph is
-    # compiled for each size of a pack.
+    # Under torch.compile sizes are symbols; the rule below is no arithmetic of symbols: each size
+    # of a pack compiles a graph of its own.
     tokens, channels, states, segments = (int(one) for one in (*x.shape[-2:], states, segments))
     costs = current_tiles(x.device, x.dtype, padded_states(states)).training_costs
     whole, piece = lengths_for(tokens, longest, segments, channels, quarters(x.device), costs)
