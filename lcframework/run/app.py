@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
-from lcframework.errors import LCFrameworkError, RunInterrupted
+from lcframework.errors import ConfigError, LCFrameworkError, RunInterrupted
 from lcframework.files import DISK_FULL
 from lcframework.paths import conf_dir, sample_dir
 from lcframework.run.config import register_resolvers
@@ -90,9 +90,15 @@ def hydra_app(
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)
     def app(cfg: DictConfig) -> float | None:
         state = HydraConfig.get()
-        cfg.paths.run_dir = state.runtime.output_dir
         multirun = state.mode == RunMode.MULTIRUN
+        named = any(one.startswith("paths.run_dir=") for one in state.overrides.task)
+        cfg.paths.run_dir = state.runtime.output_dir
         try:
+            if multirun and named:
+                raise ConfigError(
+                    "paths.run_dir=... names one directory, a multirun needs one for each of its "
+                    "jobs: set paths.runs, or hydra.sweep.dir."
+                )
             return work(cfg, multirun)
         except (Exception, KeyboardInterrupt) as error:
             told = explain(error, cfg.run_id)

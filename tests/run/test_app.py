@@ -8,7 +8,7 @@ import pytest
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lcframework.errors import DataError, RunInterrupted
-from lcframework.run.app import explain, multirun_first
+from lcframework.run.app import explain, hydra_app, multirun_first
 from lcframework.run.lightning_habits import interruptible
 
 
@@ -53,3 +53,28 @@ def test_a_sweep_may_be_asked_for_between_overrides():
     assert multirun_first(given) == ["-m", "experiment=a", "seed=1,2", "--config-dir", "conf"]
     assert multirun_first(["a=1", "--multirun"]) == ["--multirun", "a=1"]
     assert multirun_first(["a=1"]) == ["a=1"]
+
+
+def run_app(monkeypatch, *arguments):
+    """The directories that a command line runs in."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr("sys.argv", ["lcf-train", *arguments])
+    seen = []
+    hydra_app("train", lambda cfg, _: seen.append(cfg.paths.run_dir))()
+    return seen
+
+
+def test_a_run_directory_named_on_the_command_line_is_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_app(monkeypatch, f"paths.run_dir={tmp_path}/mine") == [f"{tmp_path}/mine"]
+    assert (tmp_path / "mine" / ".hydra" / "overrides.yaml").is_file()
+    assert run_app(monkeypatch, "run_id=other") == [f"{tmp_path}/runs/train/other"]
+
+
+def test_one_directory_for_a_multirun_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        run_app(monkeypatch, "-m", "paths.run_dir=mine", "seed=1,2")
+    assert "a multirun needs one for each" in capsys.readouterr().err
