@@ -1,7 +1,6 @@
 """Walks over a protein interaction graph as masked packs, for the second stage of LC-PLM-G
 (arXiv 2411.08909)."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from lcframework.data.batching import EpochBatchSampler, EpochPlan, plan_epoch
-from lcframework.data.counter_random import Stream, draw, stream_key
+from lcframework.data.counter_random import Stream
 from lcframework.data.graphs.csr import Graph
 from lcframework.data.graphs.layout import GRAPH_VOCAB_SIZE
 from lcframework.data.graphs.protein_graph import ProteinGraph, read_protein_graph
+from lcframework.data.graphs.splits import fingerprint_of, split_by_sequence
 from lcframework.data.graphs.walk_dataset import WalkDataset, WalkRule
+from lcframework.data.graphs.walk_sampler import WalkSampler
 from lcframework.data.masking import MaskingRule
 from lcframework.data.packed_dataset import packed_loader
 from lcframework.data.resume import ResumesInTheData
@@ -27,33 +26,7 @@ SPLITS = ("train", "valid", "test")
 CONTROLS = ("real", "shuffled", "singles")
 _STREAMS = {"train": Stream.TRAIN_MASK, "valid": Stream.VALID_MASK, "test": Stream.TEST_MASK}
 _EVALUATION_SEED = 0
-SPARE_BATCHES = 0.02
-"""Room in the number of batches for epochs whose walks are longer than the first one's."""
 Inputs = str | Path | Sequence[str | Path] | None
-
-
-class WalkSampler(EpochBatchSampler):
-    """`EpochBatchSampler` of walks, whose lengths change by epoch."""
-
-    def __init__(self, dataset: WalkDataset, max_tokens: int, **settings: Any) -> None:
-        """See `EpochBatchSampler`; lengths are the dataset's."""
-        super().__init__(dataset.token_lengths(0), max_tokens, **settings)
-        self.dataset = dataset
-        if self.shuffle:
-            ranks = self.num_replicas
-            spare = -(-int(np.ceil(self._num_batches * SPARE_BATCHES)) // ranks) * ranks
-            self._num_batches = min(self._num_batches + spare, len(dataset) // ranks * ranks)
-
-    def plan(self, epoch: int) -> EpochPlan:
-        """This rank's batches of an epoch; the last one asked for is kept."""
-        if self._planned is None or self._planned[0] != epoch:
-            plan = plan_epoch(
-                self.dataset.token_lengths(epoch), self.max_tokens, seed=self.seed, epoch=epoch,
-                rank=self.rank, world_size=self.num_replicas, shuffle=self.shuffle,
-                num_batches=self._num_batches,
-            )  # fmt: skip
-            self._planned = (epoch, plan)
-        return self._planned[1]
 
 
 class PPIGraphDataModule(ResumesInTheData, LightningDataModule):
@@ -264,36 +237,3 @@ def _files(graph: str | Path | None, sequences: Inputs, edges: Inputs) -> tuple[
             "data.sequences and data.edges to FASTA files and edge lists."
         )
     return sequences, edges
-
-
-def split_by_sequence(
-    proteins: ProteinGraph, shares: dict[str, float], seed: int
-) -> dict[str, NDArray[np.bool_]]:
-    """(V,) members of "train", "valid" and "test". A protein's split depends on its sequence and
-    the seed alone, not on the graph, so that graphs with common proteins split them alike."""
-    hashes = np.array(
-        [
-            int.from_bytes(
-                hashlib.blake2b(proteins.residues(node).tobytes(), digest_size=8).digest()
-            )
-            for node in range(proteins.graph.nodes)
-        ],
-        np.uint64,
-    )
-    place = draw(stream_key(seed, 0, Stream.PROTEIN_SPLIT), hashes) * 2.0**-64
-    valid = place < shares["valid"]
-    test = ~valid & (place < shares["valid"] + shares["test"])
-    return {"train": ~valid & ~test, "valid": valid, "test": test}
-
-
-def fingerprint_of(proteins: ProteinGraph) -> str:
-    """A hash of sequences and edges."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (
-        proteins.tokens,
-        proteins.starts,
-        proteins.graph.starts,
-        proteins.graph.neighbours,
-    ):
-        digest.update(part.tobytes())
-    return digest.hexdigest()
