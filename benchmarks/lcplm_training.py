@@ -130,8 +130,8 @@ def transformer(case: Case):
     return model, loss
 
 
-def measure(build, case: Case, steps: int) -> tuple[float, float]:
-    """(seconds of a step, peak GB)."""
+def training_step(build, case: Case) -> Callable[[], None]:
+    """One step of a new model of the case: forward, loss, backward, fused AdamW."""
     torch.manual_seed(0)
     model, loss_of = build(case)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -143,6 +143,12 @@ def measure(build, case: Case, steps: int) -> tuple[float, float]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
+    return step
+
+
+def measure(build, case: Case, steps: int) -> tuple[float, float]:
+    """(seconds of a step, peak GB)."""
+    step = training_step(build, case)
     for _ in range(4):
         step()
     torch.cuda.synchronize()

@@ -29,10 +29,19 @@ COUNTERS = {
     "launch__registers_per_thread": ("registers per thread", "registers"),
 }
 GROUPS = {
-    "scan": ("scan_kernel", "replay_kernel", "adjoint_kernel", "contribution", "border", "gate_"),
+    "scan": (
+        "scan_kernel",
+        "replay_kernel",
+        "adjoint_kernel",
+        "contribution",
+        "border",
+        "gate_",
+        "maps_kernel",
+        "parameters_kernel",
+    ),
     "convolutions": ("conv_",),
     "matrix products": ("gemm", "nvjet", "cutlass", "xmma"),
-    "norms": ("rms",),
+    "norms": ("norm_",),
     "optimizer": ("adam", "multi_tensor"),
 }
 
@@ -88,17 +97,7 @@ def step_rows() -> list[Row]:
     from torch.profiler import ProfilerActivity, profile
 
     case = training.cases()[0]
-    torch.manual_seed(0)
-    model, loss_of = training.ours(case)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-    def step() -> None:
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = loss_of(model)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
+    step = training.training_step(training.ours, case)
     for _ in range(3):
         step()
     torch.cuda.synchronize()
